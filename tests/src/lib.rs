@@ -1,0 +1,1 @@
+//! Servers, clients and ground truth that the tests share.

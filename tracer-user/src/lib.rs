@@ -1,0 +1,3 @@
+//! connleak.
+
+pub mod stacks;

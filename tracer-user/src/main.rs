@@ -1,0 +1,3 @@
+//! The `connleak` command.
+
+fn main() {}

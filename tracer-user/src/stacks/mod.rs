@@ -1,0 +1,57 @@
+//! A connect stack: the frames that were on the user stack when connect was called.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// The user registers at the moment of connect, as the unwinder needs them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    pub ip: u64,
+    pub sp: u64,
+    /// Frame pointer: `rbp` on x86_64, `x29` on aarch64.
+    pub fp: u64,
+    /// Link register on aarch64; 0 on x86_64.
+    pub lr: u64,
+}
+
+/// What the kernel side took at connect; unwound, then discarded (a stack copy holds secrets).
+#[derive(Clone, Debug)]
+pub struct StackSample {
+    pub registers: Registers,
+    /// The bytes from `registers.sp` upwards, up to the first page that could not be read.
+    pub copy: Bytes,
+    /// The copy ended because its size bound was reached, not because the stack ended.
+    pub bounded: bool,
+}
+
+/// Which runtime a frame belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FrameKind {
+    Native,
+    Python,
+    Php,
+    Go,
+    Jit,
+    Kernel,
+}
+
+/// One function of a stack. What is not known is `None`, never a made-up value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Frame {
+    pub function: Option<String>,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    /// Path of the ELF file (or perf map) that the frame's code lies in, as the target sees it.
+    pub module: Option<String>,
+    pub kind: FrameKind,
+    pub inlined: bool,
+}
+
+/// A resolved stack, innermost frame first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stack {
+    pub frames: Vec<Frame>,
+    /// Why the stack is missing or ends early: `stack ends early: <cause>`.
+    pub note: Option<String>,
+}

@@ -1,0 +1,3 @@
+//! Everything that is done to connleak, one file a verb.
+
+fn main() {}
