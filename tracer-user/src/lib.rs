@@ -1,3 +1,6 @@
 //! connleak.
 
 pub mod stacks;
+pub mod kernel;
+pub mod decode;
+pub mod process;

@@ -1,0 +1,29 @@
+//! A counter: one slot of the per-CPU array `COUNTERS`, so that nothing is lost without a number.
+
+/// Index into a CPU's counters.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Events of any TCP socket that reached a program.
+    Seen,
+    /// Of those, the ones of a watched port.
+    Matched,
+    /// Notices that found the ring full. The record in `SOCKETS` is right all the same.
+    RingFull,
+    /// Sockets that found `SOCKETS` full: opened, but not tracked.
+    MapFull,
+    /// Processes that found `OPENERS` full: their opened and closed counts are missing.
+    OpenersFull,
+    /// Stacks that found the ring full.
+    StackRingFull,
+    /// Stacks not taken because the process connects too often.
+    StackSpared,
+    /// Stack copies that ended at an unreadable page before the first byte.
+    StackFault,
+}
+
+/// Slots of one CPU.
+pub const COUNTERS: usize = 8;
+
+/// All counters of one CPU, indexed by [`Counter`].
+pub type CpuCounters = [u64; COUNTERS];

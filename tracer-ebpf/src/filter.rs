@@ -1,0 +1,55 @@
+//! The filter: which sockets matter. Everything else in a program comes after it.
+
+use tracer_ebpf::abi::counters::Counter;
+
+use crate::{
+    globals::{offset, port_is_watched},
+    maps::count,
+    sock::Sock,
+};
+
+/// A socket of a watched port.
+#[derive(Clone, Copy)]
+pub(crate) struct Match {
+    pub(crate) local_port: u16,
+    pub(crate) remote_port: u16,
+    /// The watched port is the local one.
+    pub(crate) server_end: bool,
+}
+
+/// The match without counting, for the iterators.
+#[inline(always)]
+pub(crate) fn watched(sock: Sock) -> Option<Match> {
+    // One read: `skc_portpair` is the big-endian remote port, then the local port in host order.
+    let pair: u32 = sock.read(offset!(sock_ports))?;
+    let remote_port = (pair as u16).swap_bytes();
+    let local_port = (pair >> 16) as u16;
+    if port_is_watched(remote_port) && remote_port != 0 {
+        return Some(Match {
+            local_port,
+            remote_port,
+            server_end: false,
+        });
+    }
+    // `inet_put_port` zeroes the local port when a socket enters TCP_CLOSE, before the state's
+    // tracepoint fires (net/ipv4/tcp.c, tcp_set_state); `inet_sport` keeps it.
+    let local_port = if local_port == 0 {
+        sock.read::<u16>(offset!(inet_source_port))?.swap_bytes()
+    } else {
+        local_port
+    };
+    (local_port != 0 && port_is_watched(local_port)).then_some(Match {
+        local_port,
+        remote_port,
+        server_end: true,
+    })
+}
+
+/// Counts the event as seen, and as matched if its socket is watched.
+#[inline(always)]
+pub(crate) fn matched(sock: Sock) -> Option<Match> {
+    count(Counter::Seen);
+    let found = watched(sock)?;
+    count(Counter::Matched);
+    Some(found)
+}

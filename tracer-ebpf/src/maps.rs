@@ -1,0 +1,63 @@
+//! Every map: its bound, who writes it, who reads it, and what happens when it is full.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{HashMap, PerCpuArray, RingBuf},
+};
+use tracer_ebpf::abi::{
+    counters::{Counter, CpuCounters},
+    event::EventHeader,
+    socket::{OpenerCounts, OpenerKey, SocketRecord},
+};
+
+/// The truth: one record a watched socket, keyed by the address of its `struct sock`.
+///
+/// Bound: `--max-sockets`. Written here only, read by userspace when it reconciles. Full: the
+/// socket is not tracked and `MapFull` counts it; the next reconcile adds it if there is room.
+/// A hash and not socket-local storage, because 5.10 has no such storage for tracing programs.
+#[map]
+pub(crate) static SOCKETS: HashMap<u64, SocketRecord> = HashMap::with_max_entries(65_536, 0);
+
+/// What each process opened and closed since tracing started, right even when the ring lost it.
+///
+/// Bound: 16,384 processes. Written here; read, and cleared of ended processes, by userspace.
+/// Full: the process's sockets are tracked all the same, and `OpenersFull` counts the misses.
+#[map]
+pub(crate) static OPENERS: HashMap<OpenerKey, OpenerCounts> = HashMap::with_max_entries(16_384, 0);
+
+/// Notices to userspace.
+///
+/// Bound: `--ring-bytes`. Written here, read by userspace. Full: the notice is dropped and
+/// `RingFull` counts it; `SOCKETS` stays right, so only promptness is lost, and the stack.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 * 1024 * 1024, 0);
+
+/// [`Counter`]s. Bound: one array a CPU. Written here, summed by userspace. Never full.
+#[map]
+static COUNTERS: PerCpuArray<CpuCounters> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+pub(crate) fn count(counter: Counter) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: the slot belongs to this CPU and lives as long as the map; a program that
+        // interrupts this one on the same CPU may cost one count, never memory.
+        unsafe { (*counters)[counter as usize] += 1 };
+    }
+}
+
+/// Puts `event` on the ring, or counts its loss.
+#[inline(always)]
+pub(crate) fn notify<T>(event: &T) {
+    if EVENTS.output::<T>(event, 0).is_err() {
+        count(Counter::RingFull);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn header<T>(kind: u32, time_ns: u64) -> EventHeader {
+    EventHeader {
+        kind,
+        length_bytes: size_of::<T>() as u32,
+        time_ns,
+    }
+}

@@ -1,0 +1,85 @@
+//! close: the application lets go (`tcp_close`), and the kernel destroys (`tcp_destroy_sock`).
+//!
+//! The two are apart: a socket lingers in FIN_WAIT or LAST_ACK after the one, and a socket that
+//! was reset stays in its process's hands, in CLOSE, until the one.
+
+use aya_ebpf::{
+    helpers::generated::bpf_ktime_get_boot_ns,
+    macros::{btf_tracepoint, fentry, kprobe, raw_tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, ProbeContext, RawTracePointContext},
+};
+use tracer_ebpf::abi::{
+    counters::Counter,
+    event::{DESTROYED, SOCKET, SocketEvent},
+};
+
+use super::done;
+use crate::{
+    filter,
+    maps::{SOCKETS, count, header, notify},
+    sock::Sock,
+    tally,
+};
+
+#[fentry(function = "tcp_close")]
+pub(crate) fn close_fentry(ctx: FEntryContext) -> i32 {
+    done!(release(Sock(ctx.arg(0))))
+}
+
+#[kprobe]
+pub(crate) fn close_kprobe(ctx: ProbeContext) -> u32 {
+    done!(ctx.arg(0).and_then(|sock| release(Sock(sock))))
+}
+
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub(crate) fn destroy_btf(ctx: BtfTracePointContext) -> i32 {
+    done!(destroy(Sock(ctx.arg(0))))
+}
+
+#[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
+pub(crate) fn destroy_raw(ctx: RawTracePointContext) -> i32 {
+    done!(destroy(Sock(ctx.arg(0))))
+}
+
+#[inline(always)]
+fn release(sock: Sock) -> Option<()> {
+    filter::matched(sock)?;
+    let record = SOCKETS.get_ptr_mut(sock.0)?;
+    // SAFETY: the helper only reads a clock.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    // SAFETY: the value's memory outlives the program's run, even if the entry is removed.
+    let record = unsafe {
+        (*record).released_ns = now_ns;
+        *record
+    };
+    notify(&SocketEvent {
+        header: header::<SocketEvent>(SOCKET, now_ns),
+        socket: sock.0,
+        record,
+    });
+    Some(())
+}
+
+#[inline(always)]
+fn destroy(sock: Sock) -> Option<()> {
+    count(Counter::Seen);
+    let ports: u32 = sock.read(crate::globals::offset!(sock_ports))?;
+    // `connect(AF_UNSPEC)` zeroes both ports (tcp_disconnect), and only a look-up tells then.
+    if ports != 0 && filter::watched(sock).is_none() {
+        return None;
+    }
+    let record = SOCKETS.get_ptr(sock.0)?;
+    count(Counter::Matched);
+    // SAFETY: the value's memory outlives the program's run, and nobody else removes it.
+    let record = unsafe { *record };
+    // SAFETY: the helper only reads a clock.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    SOCKETS.remove(sock.0).ok()?;
+    tally::closed(&record);
+    notify(&SocketEvent {
+        header: header::<SocketEvent>(DESTROYED, now_ns),
+        socket: sock.0,
+        record,
+    });
+    Some(())
+}

@@ -1,0 +1,191 @@
+//! open files: iterators over every process's files, and over every socket that TCP hashes.
+//!
+//! The first says who holds what now. The second finds what no process holds: sockets still in
+//! a listener's queue, orphans, sockets that travel in a message (SCM_RIGHTS).
+
+use aya_ebpf::{
+    bindings::{BPF_NOEXIST, seq_file},
+    helpers::generated::{bpf_jiffies64, bpf_seq_write},
+};
+use tracer_ebpf::abi::{
+    counters::Counter,
+    open_file::OpenFile,
+    socket::{SEEDED, SERVER_END, SocketRecord},
+};
+
+use crate::{
+    filter,
+    globals::{config, offset},
+    maps::{SOCKETS, count},
+    sock::{
+        AF_INET, AF_INET6, IPPROTO_TCP, Sock, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT,
+        read_kernel,
+    },
+    task::Task,
+};
+
+/// include/uapi/linux/stat.h
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
+
+#[repr(C)]
+struct IterMeta {
+    seq: *mut seq_file,
+}
+
+/// `struct bpf_iter__task_file`, kernel/bpf/task_iter.c (5.8).
+#[repr(C)]
+pub(crate) struct TaskFileContext {
+    meta: *const IterMeta,
+    task: u64,
+    fd: u32,
+    file: u64,
+}
+
+/// `struct bpf_iter__tcp`, net/ipv4/tcp_ipv4.c (5.9).
+#[repr(C)]
+pub(crate) struct TcpContext {
+    meta: *const IterMeta,
+    sock: u64,
+    uid: u32,
+}
+
+const _: () = {
+    assert!(core::mem::offset_of!(TaskFileContext, fd) == 16);
+    assert!(core::mem::offset_of!(TaskFileContext, file) == 24);
+};
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn open_files(ctx: *const TaskFileContext) -> i32 {
+    // SAFETY: the kernel passes a valid context; its pointers are NULL at the end of the walk.
+    let (meta, task, fd, file) = unsafe { ((*ctx).meta, (*ctx).task, (*ctx).fd, (*ctx).file) };
+    if task == 0 || file == 0 {
+        return 0;
+    }
+    super::done!(open_file(meta, Task(task), fd, file))
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn tcp_sockets(ctx: *const TcpContext) -> i32 {
+    // SAFETY: as above.
+    let (meta, sock) = unsafe { ((*ctx).meta, (*ctx).sock) };
+    if sock == 0 {
+        return 0;
+    }
+    super::done!(list(meta, Sock(sock), OpenFile::ZERO))
+}
+
+#[inline(always)]
+fn open_file(meta: *const IterMeta, task: Task, fd: u32, file: u64) -> Option<()> {
+    // `bpf_sock_from_file` came with 5.11; this is what it does, on 5.10 too.
+    let inode: u64 = read_kernel(file, offset!(file_inode))?;
+    let mode: u16 = read_kernel(inode, offset!(inode_mode))?;
+    if mode & S_IFMT != S_IFSOCK {
+        return None;
+    }
+    // NULL where a path was opened with O_PATH on a unix socket's inode.
+    let socket: u64 = read_kernel(file, offset!(file_private))?;
+    if socket == 0 {
+        return None;
+    }
+    let sock = Sock(read_kernel(socket, offset!(socket_sock))?);
+    if sock.0 == 0 {
+        return None;
+    }
+    let family = sock.family()?;
+    if family != AF_INET && family != AF_INET6 {
+        return None;
+    }
+    if u16::from(sock.read::<u8>(offset!(sock_protocol))?) != IPPROTO_TCP {
+        return None;
+    }
+    let mut line = OpenFile::ZERO;
+    line.holder_tgid = task.tgid();
+    line.holder_start_ns = task.process_start_ns();
+    line.holder_comm = task.comm();
+    line.fd = fd;
+    line.inode = read_kernel(inode, offset!(inode_number))?;
+    list(meta, sock, line)
+}
+
+#[inline(always)]
+fn list(meta: *const IterMeta, sock: Sock, mut line: OpenFile) -> Option<()> {
+    let state = sock.state()?;
+    // Neither of them is a full `struct sock`.
+    if state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV {
+        return None;
+    }
+    let matched = filter::watched(sock)?;
+    line.socket = sock.0;
+    line.state = state;
+    line.local_port = matched.local_port;
+    line.remote_port = matched.remote_port;
+    line.family = sock.family()?;
+    line.netns = sock.netns()?;
+    (line.local_addr, line.remote_addr) = sock.addresses(line.family);
+    if state != TCP_LISTEN {
+        queues(sock, &mut line)?;
+        if config!(seed) != 0 {
+            seed(&line, matched.server_end);
+        }
+    }
+    // SAFETY: the iterator's own seq file, and a line of the given size on our stack.
+    unsafe {
+        bpf_seq_write(
+            (*meta).seq,
+            (&raw mut line).cast(),
+            size_of::<OpenFile>() as u32,
+        );
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn queues(sock: Sock, line: &mut OpenFile) -> Option<()> {
+    let received: u32 = sock.read(offset!(tcp_received_next))?;
+    let copied: u32 = sock.read(offset!(tcp_copied))?;
+    let written: u32 = sock.read(offset!(tcp_written))?;
+    let acknowledged: u32 = sock.read(offset!(tcp_acknowledged))?;
+    line.receive_queue_bytes = received.wrapping_sub(copied);
+    line.send_queue_bytes = written.wrapping_sub(acknowledged);
+    line.bytes_received = sock.read(offset!(tcp_bytes_received))?;
+    line.bytes_sent = sock.read(offset!(tcp_bytes_sent))?;
+    // SAFETY: the helper only reads a clock.
+    let now = unsafe { bpf_jiffies64() } as u32;
+    let since_send = now.wrapping_sub(sock.read(offset!(tcp_last_send))?);
+    let since_receive = now.wrapping_sub(sock.read(offset!(icsk_last_receive))?);
+    line.idle_jiffies = since_send.min(since_receive);
+    Some(())
+}
+
+/// Adds a socket that is older than tracing. The iterator holds its file (or its hash bucket), so
+/// it cannot be destroyed in between: no entry is left over.
+#[inline(always)]
+fn seed(line: &OpenFile, server_end: bool) {
+    if SOCKETS.get_ptr(line.socket).is_some() {
+        return;
+    }
+    let mut record = SocketRecord::ZERO;
+    record.flags = if server_end {
+        SEEDED | SERVER_END
+    } else {
+        SEEDED
+    };
+    record.state = line.state;
+    record.family = line.family;
+    record.netns = line.netns;
+    record.local_port = line.local_port;
+    record.remote_port = line.remote_port;
+    record.local_addr = line.local_addr;
+    record.remote_addr = line.remote_addr;
+    // Fails if a hook was first, which knows better, or if the map is full.
+    if SOCKETS
+        .insert(line.socket, record, u64::from(BPF_NOEXIST))
+        .is_err()
+        && SOCKETS.get_ptr(line.socket).is_none()
+    {
+        count(Counter::MapFull);
+    }
+}

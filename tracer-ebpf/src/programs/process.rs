@@ -1,0 +1,94 @@
+//! process: an opener forks, calls exec, or ends.
+//!
+//! A child that inherits sockets becomes known when its holders are next listed; these notices
+//! only make that prompt, and tell userspace when what it knows of a process is stale.
+
+use aya_ebpf::{
+    helpers::generated::bpf_ktime_get_boot_ns,
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
+use tracer_ebpf::abi::event::{EXEC, EXIT, FORK, ProcessEvent};
+
+use super::done;
+use crate::{
+    maps::{header, notify},
+    tally,
+    task::Task,
+};
+
+#[btf_tracepoint(function = "sched_process_fork")]
+pub(crate) fn fork_btf(ctx: BtfTracePointContext) -> i32 {
+    done!(fork(Task(ctx.arg(0)), Task(ctx.arg(1))))
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub(crate) fn fork_raw(ctx: RawTracePointContext) -> i32 {
+    done!(fork(Task(ctx.arg(0)), Task(ctx.arg(1))))
+}
+
+#[btf_tracepoint(function = "sched_process_exec")]
+pub(crate) fn exec_btf(ctx: BtfTracePointContext) -> i32 {
+    done!(report(EXEC, Task(ctx.arg(0))))
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub(crate) fn exec_raw(ctx: RawTracePointContext) -> i32 {
+    done!(report(EXEC, Task(ctx.arg(0))))
+}
+
+#[btf_tracepoint(function = "sched_process_exit")]
+pub(crate) fn exit_btf(ctx: BtfTracePointContext) -> i32 {
+    done!(exit(Task(ctx.arg(0))))
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub(crate) fn exit_raw(ctx: RawTracePointContext) -> i32 {
+    done!(exit(Task(ctx.arg(0))))
+}
+
+#[inline(always)]
+fn fork(parent: Task, child: Task) -> Option<()> {
+    let parent_tgid = parent.tgid();
+    // A new thread is no new holder: it shares its process's files.
+    if child.tgid() == parent_tgid {
+        return None;
+    }
+    let parent_start_ns = parent.process_start_ns();
+    if !tally::is_opener(parent_tgid, parent_start_ns) {
+        return None;
+    }
+    send(FORK, child, parent_tgid, parent_start_ns);
+    Some(())
+}
+
+#[inline(always)]
+fn exit(task: Task) -> Option<()> {
+    if !task.process_has_ended() {
+        return None;
+    }
+    report(EXIT, task)
+}
+
+#[inline(always)]
+fn report(kind: u32, task: Task) -> Option<()> {
+    if !tally::is_opener(task.tgid(), task.process_start_ns()) {
+        return None;
+    }
+    send(kind, task, 0, 0);
+    Some(())
+}
+
+#[inline(always)]
+fn send(kind: u32, task: Task, parent_tgid: u32, parent_start_ns: u64) {
+    // SAFETY: the helper only reads a clock.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    notify(&ProcessEvent {
+        header: header::<ProcessEvent>(kind, now_ns),
+        start_ns: task.process_start_ns(),
+        parent_start_ns,
+        tgid: task.tgid(),
+        parent_tgid,
+        comm: task.comm(),
+    });
+}

@@ -1,0 +1,125 @@
+//! state: a socket moves through TCP's states, as often in softirq as in its process.
+//!
+//! Never read the process here, except at SYN_SENT, which connect alone sets.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::generated::bpf_ktime_get_boot_ns,
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
+use tracer_ebpf::abi::{
+    counters::Counter,
+    event::{SOCKET, SocketEvent},
+    socket::{SERVER_END, SocketRecord},
+};
+
+use super::done;
+use crate::{
+    filter::{self, Match},
+    maps::{SOCKETS, count, header, notify},
+    opening,
+    sock::{IPPROTO_TCP, Sock, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT},
+};
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state_btf(ctx: BtfTracePointContext) -> i32 {
+    done!(state::<false>(Sock(ctx.arg(0)), ctx.arg::<i32>(2)))
+}
+
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub(crate) fn state_raw(ctx: RawTracePointContext) -> i32 {
+    done!(state::<false>(Sock(ctx.arg(0)), ctx.arg::<i32>(2)))
+}
+
+/// Where `tcp_connect` cannot be hooked: SYN_SENT stands for it.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state_connect_btf(ctx: BtfTracePointContext) -> i32 {
+    done!(state::<true>(Sock(ctx.arg(0)), ctx.arg::<i32>(2)))
+}
+
+/// As [`state_connect_btf`].
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub(crate) fn state_connect_raw(ctx: RawTracePointContext) -> i32 {
+    done!(state::<true>(Sock(ctx.arg(0)), ctx.arg::<i32>(2)))
+}
+
+#[inline(always)]
+fn state<const OPENS: bool>(sock: Sock, new: i32) -> Option<()> {
+    let matched = filter::matched(sock)?;
+    let new = new as u8;
+    if new == TCP_SYN_SENT {
+        // The tracepoint also serves SCTP and DCCP, whose sockets have other fields.
+        if !OPENS || !is_tcp(sock) {
+            return None;
+        }
+        return opening::record(sock, matched);
+    }
+    // SAFETY: the helper only reads a clock.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    let Some(record) = SOCKETS.get_ptr_mut(sock.0) else {
+        // The server end of a new connection. Any other state without a record belongs to a
+        // socket older than tracing, which the iterator adds, or to a listener.
+        if new != TCP_ESTABLISHED || !matched.server_end || !is_tcp(sock) {
+            return None;
+        }
+        return begin_server_end(sock, matched, now_ns);
+    };
+    if new == TCP_LISTEN {
+        return None;
+    }
+    // SAFETY: the value's memory outlives the program's run, even if the entry is removed.
+    let record = unsafe {
+        (*record).state = new;
+        (*record).changed_ns = now_ns;
+        if new == TCP_ESTABLISHED {
+            // The local port and address are chosen after SYN_SENT.
+            (*record).established_ns = now_ns;
+            (*record).local_port = matched.local_port;
+            let (local, _) = sock.addresses((*record).family);
+            (*record).local_addr = local;
+        }
+        *record
+    };
+    notify(&SocketEvent {
+        header: header::<SocketEvent>(SOCKET, now_ns),
+        socket: sock.0,
+        record,
+    });
+    Some(())
+}
+
+#[inline(always)]
+fn is_tcp(sock: Sock) -> bool {
+    // `sk_protocol` was a bit field's byte before 5.6 and is u16 since; the low byte is enough.
+    sock.read::<u8>(crate::globals::offset!(sock_protocol))
+        .is_some_and(|protocol| u16::from(protocol) == IPPROTO_TCP)
+}
+
+/// No process is known here: accept says it, or the holder of the listener.
+#[inline(always)]
+fn begin_server_end(sock: Sock, matched: Match, now_ns: u64) -> Option<()> {
+    let mut event = SocketEvent {
+        header: header::<SocketEvent>(SOCKET, now_ns),
+        socket: sock.0,
+        record: SocketRecord::ZERO,
+    };
+    let record = &mut event.record;
+    record.opened_ns = now_ns;
+    record.established_ns = now_ns;
+    record.changed_ns = now_ns;
+    record.state = TCP_ESTABLISHED;
+    record.flags = SERVER_END;
+    record.local_port = matched.local_port;
+    record.remote_port = matched.remote_port;
+    sock.describe(record);
+    if SOCKETS
+        .insert(sock.0, event.record, u64::from(BPF_NOEXIST))
+        .is_err()
+    {
+        count(Counter::MapFull);
+        return None;
+    }
+    notify(&event);
+    Some(())
+}

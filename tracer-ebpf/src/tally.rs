@@ -1,0 +1,84 @@
+//! A tally: what each process opened and closed, and whether its next stack is worth its price.
+
+use core::arch::asm;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use tracer_ebpf::abi::{
+    counters::Counter,
+    socket::{OpenerCounts, OpenerKey, SocketRecord},
+};
+
+use crate::{
+    globals::config,
+    maps::{OPENERS, count},
+};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+#[inline(always)]
+fn key(record: &SocketRecord) -> OpenerKey {
+    OpenerKey {
+        start_ns: record.opener_start_ns,
+        tgid: record.opener_tgid,
+        padding: 0,
+    }
+}
+
+/// Adds one, whatever other CPUs do to `count` meanwhile (BPF_ATOMIC | BPF_ADD).
+///
+/// # Safety
+///
+/// `count` points to an aligned u64 in a map's value.
+#[inline(always)]
+unsafe fn increment(count: *mut u64) {
+    // SAFETY: the caller's promise; the instruction touches nothing else.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) count, in(reg) 1_u64) };
+}
+
+/// Counts one connect of the record's opener. True if its stack is to be taken.
+#[inline(always)]
+pub(crate) fn opened(record: &SocketRecord) -> bool {
+    let key = key(record);
+    if OPENERS.get_ptr(key).is_none() {
+        // Fails if another CPU was first: then there is an entry all the same.
+        let _ = OPENERS.insert(key, OpenerCounts::ZERO, u64::from(BPF_NOEXIST));
+    }
+    let Some(counts) = OPENERS.get_ptr_mut(key) else {
+        count(Counter::OpenersFull);
+        return true;
+    };
+    let (limit, mask) = (config!(stacks_per_second), config!(stack_sample_mask));
+    // SAFETY: a pointer into a value of the map, whose memory outlives the program's run. The
+    // counts are changed atomically; the window is not, and a race costs one stack more or less.
+    unsafe {
+        increment(&raw mut (*counts).opened);
+        if record.opened_ns - (*counts).window_ns > SECOND_NS {
+            (*counts).window_ns = record.opened_ns;
+            (*counts).in_window = 0;
+        }
+        (*counts).in_window += 1;
+        let beyond = (*counts).in_window;
+        beyond <= u64::from(limit) || beyond & u64::from(mask) == 0
+    }
+}
+
+/// Counts the end of a socket that its opener opened while tracing.
+#[inline(always)]
+pub(crate) fn closed(record: &SocketRecord) {
+    if let Some(counts) = OPENERS.get_ptr_mut(key(record)) {
+        // SAFETY: as in `opened`.
+        unsafe { increment(&raw mut (*counts).closed) };
+    }
+}
+
+/// Does this process have sockets that connleak follows?
+#[inline(always)]
+pub(crate) fn is_opener(tgid: u32, start_ns: u64) -> bool {
+    OPENERS
+        .get_ptr(OpenerKey {
+            start_ns,
+            tgid,
+            padding: 0,
+        })
+        .is_some()
+}

@@ -1,0 +1,85 @@
+//! A kernel task, read through resolved offsets.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
+};
+use tracer_ebpf::abi::socket::{KERNEL_WORKER, OWN, SocketRecord};
+
+use crate::{
+    globals::{config, offset},
+    sock::read_kernel,
+};
+
+/// include/linux/sched.h: PF_KTHREAD, and PF_IO_WORKER (io_uring's threads, since 5.12).
+const PF_IO_WORKER: u32 = 0x10;
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// The address of a `struct task_struct`.
+#[derive(Clone, Copy)]
+pub(crate) struct Task(pub(crate) u64);
+
+impl Task {
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        // SAFETY: the helper only returns the current task's address.
+        Self(unsafe { bpf_get_current_task() })
+    }
+
+    #[inline(always)]
+    pub(crate) fn read<T>(self, offset: usize) -> Option<T> {
+        read_kernel(self.0, offset)
+    }
+
+    #[inline(always)]
+    pub(crate) fn tgid(self) -> u32 {
+        self.read(offset!(task_tgid)).unwrap_or(0)
+    }
+
+    /// `start_boottime` of the thread group leader: the process's, not the thread's.
+    #[inline(always)]
+    pub(crate) fn process_start_ns(self) -> u64 {
+        let Some(leader) = self.read::<u64>(offset!(task_leader)) else {
+            return 0;
+        };
+        read_kernel(leader, offset!(task_start)).unwrap_or(0)
+    }
+
+    /// It has no user registers of its own: a kernel thread or io_uring's worker.
+    #[inline(always)]
+    pub(crate) fn is_kernel_worker(self) -> bool {
+        let flags: u32 = self.read(offset!(task_flags)).unwrap_or(0);
+        flags & (PF_KTHREAD | PF_IO_WORKER) != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn comm(self) -> [u8; 16] {
+        self.read(offset!(task_comm)).unwrap_or([0; 16])
+    }
+
+    /// No thread of its process is left (`signal->live`, which do_exit lowers before the
+    /// tracepoint sched_process_exit fires).
+    #[inline(always)]
+    pub(crate) fn process_has_ended(self) -> bool {
+        let Some(signal) = self.read::<u64>(offset!(task_signal)) else {
+            return false;
+        };
+        read_kernel::<i32>(signal, offset!(signal_live)) == Some(0)
+    }
+}
+
+/// Makes the current process the opener of `record`.
+#[inline(always)]
+pub(crate) fn claim(record: &mut SocketRecord, task: Task) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    record.opener_tgid = (pid_tgid >> 32) as u32;
+    record.opener_tid = pid_tgid as u32;
+    record.opener_uid = bpf_get_current_uid_gid() as u32;
+    record.opener_start_ns = task.process_start_ns();
+    record.opener_comm = bpf_get_current_comm().unwrap_or([0; 16]);
+    if task.is_kernel_worker() {
+        record.flags |= KERNEL_WORKER;
+    }
+    if record.opener_tgid == config!(own_tgid) {
+        record.flags |= OWN;
+    }
+}

@@ -1,0 +1,187 @@
+//! An event: one notice of the kernel side, owned and checked.
+
+use bytes::Bytes;
+use tracer_ebpf::abi::event::{
+    self as abi, ConnectEvent, EventHeader, HAS_REGISTERS, ProcessEvent, STACK_BOUNDED, SocketEvent,
+};
+
+use super::{
+    socket::{Socket, comm},
+    wire,
+};
+use crate::{
+    process::ProcessKey,
+    stacks::{Registers, StackSample},
+};
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// connect was called; the sample is `None` where there were no user registers.
+    Connect {
+        socket: Socket,
+        sample: Option<StackSample>,
+    },
+    /// A socket changed: this is how it is now.
+    Changed { socket: Socket },
+    /// A socket was destroyed: this is how it was.
+    Destroyed { socket: Socket, time_ns: u64 },
+    Fork {
+        parent: ProcessKey,
+        child: ProcessKey,
+        comm: String,
+    },
+    Exec { process: ProcessKey, comm: String },
+    Exit { process: ProcessKey, time_ns: u64 },
+}
+
+/// Bytes that are no event of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("event of {got} bytes is shorter than the {needed} that its kind {kind} needs")]
+    Short {
+        kind: u32,
+        needed: usize,
+        got: usize,
+    },
+    #[error("event kind {0} is unknown: the kernel side is of another version")]
+    Kind(u32),
+    #[error("stack copy of {claimed} bytes exceeds its event of {got} bytes")]
+    Stack { claimed: usize, got: usize },
+}
+
+impl Event {
+    /// Decodes one entry of the ring. The stack copy keeps sharing `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no event of this version.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let header: EventHeader = read(bytes, 0)?;
+        match header.kind {
+            abi::CONNECT => connect(bytes),
+            abi::SOCKET => {
+                let event: SocketEvent = read(bytes, header.kind)?;
+                Ok(Self::Changed {
+                    socket: Socket::from_record(event.socket, &event.record),
+                })
+            }
+            abi::DESTROYED => {
+                let event: SocketEvent = read(bytes, header.kind)?;
+                Ok(Self::Destroyed {
+                    socket: Socket::from_record(event.socket, &event.record),
+                    time_ns: header.time_ns,
+                })
+            }
+            abi::FORK | abi::EXEC | abi::EXIT => {
+                let event: ProcessEvent = read(bytes, header.kind)?;
+                Ok(process(&event))
+            }
+            kind => Err(DecodeError::Kind(kind)),
+        }
+    }
+}
+
+fn read<T: wire::Plain>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
+    wire::read(bytes).ok_or(DecodeError::Short {
+        kind,
+        needed: size_of::<T>(),
+        got: bytes.len(),
+    })
+}
+
+fn connect(bytes: &Bytes) -> Result<Event, DecodeError> {
+    let event: ConnectEvent = read(bytes, abi::CONNECT)?;
+    let start = size_of::<ConnectEvent>();
+    let claimed = event.stack_bytes as usize;
+    if claimed > bytes.len() - start {
+        return Err(DecodeError::Stack {
+            claimed,
+            got: bytes.len(),
+        });
+    }
+    let sample = (event.flags & HAS_REGISTERS != 0).then(|| {
+        // The copy begins at the page of sp; what lies below sp is no stack.
+        let below = event.sp.wrapping_sub(event.stack_base);
+        let below = usize::try_from(below).unwrap_or(claimed).min(claimed);
+        StackSample {
+            registers: Registers {
+                ip: event.ip,
+                sp: event.sp,
+                fp: event.fp,
+                lr: event.lr,
+            },
+            copy: bytes.slice(start + below..start + claimed),
+            bounded: event.flags & STACK_BOUNDED != 0,
+        }
+    });
+    Ok(Event::Connect {
+        socket: Socket::from_record(event.socket.socket, &event.socket.record),
+        sample,
+    })
+}
+
+fn process(event: &ProcessEvent) -> Event {
+    let process = ProcessKey {
+        pid: event.tgid,
+        start_time_ns: event.start_ns,
+    };
+    match event.header.kind {
+        abi::FORK => Event::Fork {
+            parent: ProcessKey {
+                pid: event.parent_tgid,
+                start_time_ns: event.parent_start_ns,
+            },
+            child: process,
+            comm: comm(&event.comm),
+        },
+        abi::EXEC => Event::Exec {
+            process,
+            comm: comm(&event.comm),
+        },
+        _ => Event::Exit {
+            process,
+            time_ns: event.header.time_ns,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn short_event_names_its_kind_and_lengths() {
+        let mut bytes = vec![0; 20];
+        bytes[0] = 2;
+        let error = Event::decode(&bytes.into()).expect_err("20 bytes are no socket event");
+        assert_eq!(
+            error,
+            DecodeError::Short {
+                kind: 2,
+                needed: 136,
+                got: 20
+            }
+        );
+    }
+
+    #[test]
+    fn stack_longer_than_its_event_is_refused() {
+        let mut bytes = vec![0; size_of::<ConnectEvent>() + 8];
+        bytes[0] = 1;
+        // stack_bytes is the last but one u32.
+        bytes[176..180].copy_from_slice(&9_u32.to_le_bytes());
+        let error = Event::decode(&bytes.into()).expect_err("9 bytes of stack do not fit");
+        assert!(matches!(error, DecodeError::Stack { claimed: 9, .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(kind in 0_u8..8, mut bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+            if let Some(first) = bytes.first_mut() {
+                *first = kind;
+            }
+            let _ = Event::decode(&bytes.into());
+        }
+    }
+}

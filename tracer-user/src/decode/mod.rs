@@ -1,0 +1,8 @@
+//! Decoding: bytes of the kernel side become owned events. The kernel's own structs end here.
+
+pub mod event;
+pub mod open_file;
+pub mod socket;
+mod wire;
+
+pub use event::{DecodeError, Event};

@@ -1,0 +1,90 @@
+//! An open file: a watched socket as one process holds it through one file descriptor.
+
+use std::net::SocketAddr;
+
+use tracer_ebpf::abi::open_file::OpenFile as Line;
+
+use super::{
+    event::DecodeError,
+    socket::{End, SocketId, TcpState, address, comm},
+    wire,
+};
+use crate::process::ProcessKey;
+
+/// Who holds a socket, and through which descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub process: ProcessKey,
+    pub fd: u32,
+    pub comm: String,
+}
+
+/// One line of an iterator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenFile {
+    pub id: SocketId,
+    pub end: End,
+    pub state: TcpState,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub netns: u32,
+    /// `None` where the line comes from the kernel's own list of sockets.
+    pub holder: Option<Holder>,
+    /// 0 where there is no holder.
+    pub inode: u64,
+    pub receive_queue_bytes: u32,
+    pub send_queue_bytes: u32,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub idle_jiffies: u32,
+}
+
+/// Decodes what an iterator wrote; `ports` says which end is the watched one.
+///
+/// # Errors
+///
+/// The last line is cut short.
+pub fn decode(bytes: &[u8], is_watched: impl Fn(u16) -> bool) -> Result<Vec<OpenFile>, DecodeError> {
+    bytes
+        .chunks(size_of::<Line>())
+        .map(|chunk| {
+            let line: Line = wire::read(chunk).ok_or(DecodeError::Short {
+                kind: 0,
+                needed: size_of::<Line>(),
+                got: chunk.len(),
+            })?;
+            Ok(from_line(&line, &is_watched))
+        })
+        .collect()
+}
+
+fn from_line(line: &Line, is_watched: &impl Fn(u16) -> bool) -> OpenFile {
+    let holder = (line.holder_tgid != 0).then(|| Holder {
+        process: ProcessKey {
+            pid: line.holder_tgid,
+            start_time_ns: line.holder_start_ns,
+        },
+        fd: line.fd,
+        comm: comm(&line.holder_comm),
+    });
+    OpenFile {
+        id: SocketId(line.socket),
+        // As the filter decides in the kernel: a watched remote port comes first.
+        end: if is_watched(line.remote_port) {
+            End::Client
+        } else {
+            End::Server
+        },
+        state: TcpState::from_kernel(line.state),
+        local: address(line.family, &line.local_addr, line.local_port),
+        remote: address(line.family, &line.remote_addr, line.remote_port),
+        netns: line.netns,
+        holder,
+        inode: line.inode,
+        receive_queue_bytes: line.receive_queue_bytes,
+        send_queue_bytes: line.send_queue_bytes,
+        bytes_received: line.bytes_received,
+        bytes_sent: line.bytes_sent,
+        idle_jiffies: line.idle_jiffies,
+    }
+}

@@ -1,0 +1,184 @@
+//! A socket as the kernel side describes it: who opened it, both its ends, and its times.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+use tracer_ebpf::abi::socket::{
+    KERNEL_WORKER, OWN, SEEDED, SERVER_END, STACK_LOST, STACK_SPARED, SocketRecord,
+};
+
+use crate::process::ProcessKey;
+
+/// The address of a `struct sock`. It is used again after the socket's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SocketId(pub u64);
+
+/// States of TCP, as the kernel names them (include/net/tcp_states.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TcpState {
+    Established,
+    SynSent,
+    SynRecv,
+    FinWait1,
+    FinWait2,
+    TimeWait,
+    Close,
+    CloseWait,
+    LastAck,
+    Listen,
+    Closing,
+    /// A number that this table does not know.
+    Unknown,
+}
+
+impl TcpState {
+    pub fn from_kernel(state: u8) -> Self {
+        match state {
+            1 => Self::Established,
+            2 => Self::SynSent,
+            3 | 12 => Self::SynRecv,
+            4 => Self::FinWait1,
+            5 => Self::FinWait2,
+            6 => Self::TimeWait,
+            7 => Self::Close,
+            8 => Self::CloseWait,
+            9 => Self::LastAck,
+            10 => Self::Listen,
+            11 => Self::Closing,
+            _ => Self::Unknown,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Established => "ESTABLISHED",
+            Self::SynSent => "SYN_SENT",
+            Self::SynRecv => "SYN_RECV",
+            Self::FinWait1 => "FIN_WAIT1",
+            Self::FinWait2 => "FIN_WAIT2",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Close => "CLOSE",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::Listen => "LISTEN",
+            Self::Closing => "CLOSING",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// Which end of the connection has the watched port: the other one, or this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum End {
+    /// The remote port is watched: an application's connection to Redis.
+    Client,
+    /// The local port is watched: Redis's own end of it.
+    Server,
+}
+
+/// Who called connect, or for a server end accept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opener {
+    pub process: ProcessKey,
+    pub tid: u32,
+    pub uid: u32,
+    /// The thread's `comm`, cleaned of control characters only when it is shown.
+    pub comm: String,
+}
+
+/// Why a socket has no stack, where the kernel side knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoStack {
+    Seeded,
+    RingFull,
+    Spared,
+    KernelWorker,
+}
+
+/// One watched socket. Times are nanoseconds of CLOCK_BOOTTIME; `None` has not happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    pub id: SocketId,
+    pub end: End,
+    pub state: TcpState,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub netns: u32,
+    /// `None` where it was opened before tracing started, or by a hook that was lost.
+    pub opener: Option<Opener>,
+    /// `None` where it was opened before tracing started.
+    pub opened_ns: Option<u64>,
+    pub established_ns: Option<u64>,
+    /// The application let go; what lingers is the kernel's.
+    pub released_ns: Option<u64>,
+    pub changed_ns: Option<u64>,
+    /// Opened by connleak itself: never counted.
+    pub own: bool,
+    pub no_stack: Option<NoStack>,
+}
+
+impl Socket {
+    pub fn from_record(id: u64, record: &SocketRecord) -> Self {
+        let has = |flag: u8| record.flags & flag != 0;
+        let no_stack = [
+            (SEEDED, NoStack::Seeded),
+            (KERNEL_WORKER, NoStack::KernelWorker),
+            (STACK_LOST, NoStack::RingFull),
+            (STACK_SPARED, NoStack::Spared),
+        ]
+        .into_iter()
+        .find_map(|(flag, cause)| has(flag).then_some(cause));
+        let opener = (record.opener_tgid != 0).then(|| Opener {
+            process: ProcessKey {
+                pid: record.opener_tgid,
+                start_time_ns: record.opener_start_ns,
+            },
+            tid: record.opener_tid,
+            uid: record.opener_uid,
+            comm: comm(&record.opener_comm),
+        });
+        Self {
+            id: SocketId(id),
+            end: if has(SERVER_END) {
+                End::Server
+            } else {
+                End::Client
+            },
+            state: TcpState::from_kernel(record.state),
+            local: address(record.family, &record.local_addr, record.local_port),
+            remote: address(record.family, &record.remote_addr, record.remote_port),
+            netns: record.netns,
+            opener,
+            opened_ns: time(record.opened_ns),
+            established_ns: time(record.established_ns),
+            released_ns: time(record.released_ns),
+            changed_ns: time(record.changed_ns),
+            own: has(OWN),
+            no_stack,
+        }
+    }
+}
+
+fn time(ns: u64) -> Option<u64> {
+    (ns != 0).then_some(ns)
+}
+
+const AF_INET6: u16 = 10;
+
+pub(super) fn address(family: u16, bytes: &[u8; 16], port: u16) -> SocketAddr {
+    let ip = if family == AF_INET6 {
+        // An IPv4-mapped address is kept as it is: the socket is IPv6.
+        IpAddr::V6(Ipv6Addr::from(*bytes))
+    } else {
+        IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
+    };
+    SocketAddr::new(ip, port)
+}
+
+/// A kernel `comm` up to its NUL; bytes that are no UTF-8 are replaced.
+pub(super) fn comm(bytes: &[u8; 16]) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(16);
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}

@@ -1,0 +1,106 @@
+//! The kernel's type information (BTF), read once for offsets and features.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use btf_rs::{Btf, Type};
+
+use super::error::KernelError;
+
+pub(super) const SYSTEM_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// The types of one kernel.
+pub(super) struct KernelTypes {
+    btf: Btf,
+}
+
+impl KernelTypes {
+    pub(super) fn read(path: Option<&Path>) -> Result<Self, KernelError> {
+        let path = path.unwrap_or(Path::new(SYSTEM_BTF));
+        let no_btf = |cause: String| KernelError::NoBtf {
+            path: PathBuf::from(path),
+            cause,
+        };
+        let bytes = fs::read(path).map_err(|error| no_btf(error.to_string()))?;
+        let btf = Btf::from_bytes(&bytes).map_err(|error| no_btf(error.to_string()))?;
+        Ok(Self { btf })
+    }
+
+    /// Byte offset of a member, `a.b.c` from the start of struct `of`.
+    pub(super) fn offset(&self, of: &str, path: &str) -> Option<u32> {
+        let mut candidates = self.btf.resolve_types_by_name(of).ok()?.into_iter();
+        candidates.find_map(|candidate| self.member(&candidate, path))
+    }
+
+    fn member(&self, of: &Type, path: &str) -> Option<u32> {
+        let (Type::Struct(of) | Type::Union(of)) = of else {
+            return None;
+        };
+        let (first, rest) = match path.split_once('.') {
+            Some((first, rest)) => (first, Some(rest)),
+            None => (path, None),
+        };
+        for member in &of.members {
+            let name = self.btf.resolve_name(member).ok()?;
+            let offset = member.bit_offset() / 8;
+            let inner = if name.is_empty() {
+                // Anonymous structs and unions lend their members to their parent.
+                self.member(&self.strip(member)?, path)
+            } else if name != first {
+                None
+            } else if let Some(rest) = rest {
+                self.member(&self.strip(member)?, rest)
+            } else {
+                Some(0)
+            };
+            if let Some(inner) = inner {
+                return Some(offset + inner);
+            }
+        }
+        None
+    }
+
+    /// The member's type behind typedefs and qualifiers.
+    fn strip(&self, member: &btf_rs::Member) -> Option<Type> {
+        let mut of = self.btf.resolve_chained_type(member).ok()?;
+        loop {
+            of = match &of {
+                Type::Typedef(inner) => self.btf.resolve_chained_type(inner).ok()?,
+                Type::Const(inner) | Type::Volatile(inner) => {
+                    self.btf.resolve_chained_type(inner).ok()?
+                }
+                Type::TypeTag(inner) => self.btf.resolve_chained_type(inner).ok()?,
+                _ => return Some(of),
+            };
+        }
+    }
+
+    /// Number of arguments of a kernel function.
+    pub(super) fn arguments(&self, function: &str) -> Option<usize> {
+        for candidate in self.btf.resolve_types_by_name(function).ok()? {
+            if let Type::Func(function) = candidate
+                && let Ok(Type::FuncProto(proto)) = self.btf.resolve_chained_type(&function)
+            {
+                return Some(proto.parameters.len());
+            }
+        }
+        None
+    }
+
+    /// Does the kernel have this BPF helper (`enum bpf_func_id`)?
+    pub(super) fn has_helper(&self, name: &str) -> bool {
+        let wanted = format!("BPF_FUNC_{name}");
+        let Ok(types) = self.btf.resolve_types_by_name("bpf_func_id") else {
+            return false;
+        };
+        types.iter().any(|of| match of {
+            Type::Enum(of) => of
+                .members
+                .iter()
+                .any(|member| self.btf.resolve_name(member).is_ok_and(|name| name == wanted)),
+            _ => false,
+        })
+    }
+}

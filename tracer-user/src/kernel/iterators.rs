@@ -1,0 +1,57 @@
+//! The iterators: every process's watched sockets, and every one that TCP itself knows.
+
+use std::io::Read;
+
+use aya::{
+    Btf, Ebpf,
+    programs::{Iter, ProgramError},
+};
+use bytes::Bytes;
+
+use super::error::{KernelError, root_cause};
+
+/// Which of the kernel's lists to walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// All files of all processes: who holds what.
+    OpenFiles,
+    /// All sockets that TCP hashes in this network namespace: also those that nobody holds.
+    TcpSockets,
+}
+
+impl Walk {
+    /// (program, what it iterates over)
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::OpenFiles => ("open_files", "task_file"),
+            Self::TcpSockets => ("tcp_sockets", "tcp"),
+        }
+    }
+}
+
+/// Walks the list now. The answer is a sequence of `OpenFile`s, for `decode::open_file`.
+pub(super) fn run(ebpf: &mut Ebpf, btf: &Btf, walk: Walk) -> Result<Bytes, KernelError> {
+    let (name, over) = walk.names();
+    let failed = |error: &(dyn std::error::Error + 'static)| KernelError::Iterator {
+        name: over,
+        cause: root_cause(error),
+    };
+    let program: &mut Iter = ebpf
+        .program_mut(name)
+        .ok_or(ProgramError::UnexpectedProgramType)
+        .and_then(TryInto::try_into)
+        .map_err(|error| failed(&error))?;
+    match program.load(over, btf) {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+        Err(error) => return Err(failed(&error)),
+    }
+    let link = program
+        .attach()
+        .and_then(|id| program.take_link(id))
+        .map_err(|error| failed(&error))?;
+    let mut file = link.into_file().map_err(|error| failed(&error))?;
+    let mut lines = Vec::new();
+    file.read_to_end(&mut lines)
+        .map_err(|error| failed(&error))?;
+    Ok(lines.into())
+}

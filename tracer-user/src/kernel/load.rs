@@ -1,0 +1,226 @@
+//! Loading: the BPF object, its globals filled in from this kernel, and its programs attached.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned,
+    maps::{MapData, RingBuf},
+};
+use bytes::Bytes;
+use tracer_ebpf::abi::{
+    config::{Config, PortBitmap, STACK_BYTES_MAX, STACK_PAGE_BYTES},
+    offsets::Offsets,
+};
+
+use super::{
+    attach::attach_all,
+    btf::{KernelTypes, SYSTEM_BTF},
+    error::KernelError,
+    iterators::{self, Walk},
+    maps::Maps,
+    offsets,
+    probes::{Family, Probes},
+    ring::Ring,
+};
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/connleak.bpf.o"));
+
+/// What the kernel side is to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Ports to watch, at either end.
+    pub ports: Vec<u16>,
+    /// Force one family for connect, close and accept; `None` takes the best of each.
+    pub family: Option<Family>,
+    /// BTF of this kernel, where /sys/kernel/btf/vmlinux is missing.
+    pub btf: Option<PathBuf>,
+    /// Largest stack copy; 0 takes no stacks.
+    pub stack_bytes: u32,
+    /// Bound of the socket map.
+    pub max_sockets: u32,
+    /// Size of the event ring; a power of two of pages.
+    pub ring_bytes: u32,
+    /// Stacks taken in full a second and process; beyond it, one in sixteen.
+    pub stacks_per_second: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ports: vec![6379],
+            family: None,
+            btf: None,
+            stack_bytes: 32 * 1024,
+            max_sockets: 65_536,
+            ring_bytes: 8 * 1024 * 1024,
+            stacks_per_second: 200,
+        }
+    }
+}
+
+/// x86_64: THREAD_SIZE is 16 KiB (arch/x86/include/asm/page_64_types.h, without KASAN).
+const KERNEL_STACK_BYTES: u32 = 16 * 1024;
+const STACK_SAMPLE_MASK: u32 = 15;
+
+/// The kernel side, loaded. Dropping it detaches everything: no program outlives its owner.
+pub struct Kernel {
+    ebpf: Ebpf,
+    btf: Btf,
+    forced: Option<Family>,
+    accept_arguments: Option<usize>,
+}
+
+impl Kernel {
+    /// Loads the object with `options`, attaching nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// Missing privileges, BTF or fields; or the kernel refused a map.
+    pub fn load(options: &Options) -> Result<Self, KernelError> {
+        Self::load_with(options, true)
+    }
+
+    /// Loads it to look only: [`Kernel::walk`] then changes no map.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernel::load`].
+    pub fn load_to_look(ports: &[u16], btf: Option<PathBuf>) -> Result<Self, KernelError> {
+        let options = Options {
+            ports: ports.to_vec(),
+            btf,
+            max_sockets: 1,
+            ring_bytes: STACK_PAGE_BYTES,
+            ..Options::default()
+        };
+        Self::load_with(&options, false)
+    }
+
+    fn load_with(options: &Options, seed: bool) -> Result<Self, KernelError> {
+        let types = KernelTypes::read(options.btf.as_deref())?;
+        let offsets: Offsets = offsets::resolve(&types)?;
+        let btf = read_btf(options.btf.as_deref())?;
+        let ports = bitmap(&options.ports);
+        let config = Config {
+            own_tgid: std::process::id(),
+            stack_pages: options.stack_bytes.min(STACK_BYTES_MAX).div_ceil(STACK_PAGE_BYTES),
+            has_task_pt_regs: u32::from(types.has_helper("task_pt_regs")),
+            seed: u32::from(seed),
+            kernel_stack_bytes: KERNEL_STACK_BYTES,
+            stacks_per_second: options.stacks_per_second,
+            stack_sample_mask: STACK_SAMPLE_MASK,
+        };
+        let ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            // The log is made again, in full, when a program is refused.
+            .verifier_log_level(VerifierLogLevel::STATS)
+            .override_global("OFFSETS", &offsets, true)
+            .override_global("CONFIG", &config, true)
+            .override_global("PORTS", &ports, true)
+            .map_max_entries("SOCKETS", options.max_sockets)
+            .map_max_entries("EVENTS", options.ring_bytes)
+            .load(OBJECT)
+            .map_err(refused)?;
+        Ok(Self {
+            ebpf,
+            btf,
+            forced: options.family,
+            accept_arguments: types.arguments("inet_csk_accept"),
+        })
+    }
+
+    /// Attaches every hook; events flow from here on.
+    ///
+    /// # Errors
+    ///
+    /// A hook that has no substitute, or that the forced family cannot carry.
+    pub fn attach(&mut self) -> Result<Probes, KernelError> {
+        attach_all(
+            &mut self.ebpf,
+            &self.btf,
+            self.forced,
+            self.accept_arguments,
+        )
+    }
+
+    /// The ring that events arrive on. It can be taken once.
+    ///
+    /// # Errors
+    ///
+    /// It was taken already, or cannot be mapped.
+    pub fn take_ring(&mut self) -> Result<Ring, KernelError> {
+        let map = self.ebpf.take_map("EVENTS").ok_or(KernelError::Map {
+            name: "EVENTS",
+            cause: "it was taken already".to_owned(),
+        })?;
+        let ring = RingBuf::<MapData>::try_from(map).map_err(|error| KernelError::Map {
+            name: "EVENTS",
+            cause: error.to_string(),
+        })?;
+        Ring::new(ring)
+    }
+
+    /// The maps that userspace reads.
+    ///
+    /// # Errors
+    ///
+    /// They were taken already.
+    pub fn take_maps(&mut self) -> Result<Maps, KernelError> {
+        Maps::take(&mut self.ebpf)
+    }
+
+    /// Walks one of the kernel's lists now, for `decode::open_file`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused the iterator program, or the walk failed.
+    pub fn walk(&mut self, walk: Walk) -> Result<Bytes, KernelError> {
+        iterators::run(&mut self.ebpf, &self.btf, walk)
+    }
+}
+
+fn bitmap(ports: &[u16]) -> PortBitmap {
+    let mut bitmap: PortBitmap = [0; 1024];
+    for port in ports {
+        bitmap[usize::from(port >> 6)] |= 1 << (port & 63);
+    }
+    bitmap
+}
+
+fn read_btf(path: Option<&Path>) -> Result<Btf, KernelError> {
+    let path = path.unwrap_or(Path::new(SYSTEM_BTF));
+    Btf::parse_file(path, Endianness::default()).map_err(|error| KernelError::NoBtf {
+        path: path.to_owned(),
+        cause: error.to_string(),
+    })
+}
+
+fn refused(error: EbpfError) -> KernelError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<io::Error>()
+            && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+        {
+            return KernelError::NotPermitted;
+        }
+        cause = inner.source();
+    }
+    KernelError::Object(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bitmap;
+
+    #[test]
+    fn bitmap_has_exactly_the_ports_given() {
+        let bits = bitmap(&[6379, 65_535, 0]);
+        let set: Vec<usize> = (0..=65_535)
+            .filter(|&port| bits[port >> 6] & (1 << (port & 63)) != 0)
+            .collect();
+        assert_eq!(set, [0, 6379, 65_535]);
+    }
+}

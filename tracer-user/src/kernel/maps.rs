@@ -1,0 +1,139 @@
+//! The maps that userspace reads: the truth about sockets, tallies and losses.
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData, MapError, PerCpuArray},
+};
+use serde::Serialize;
+use tracer_ebpf::abi::{
+    counters::{Counter, CpuCounters},
+    socket::{OpenerCounts, OpenerKey, SocketRecord},
+};
+
+use super::error::KernelError;
+
+/// What the kernel side saw and lost, over all CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    pub seen: u64,
+    pub matched: u64,
+    pub ring_full: u64,
+    pub map_full: u64,
+    pub openers_full: u64,
+    pub stack_ring_full: u64,
+    pub stack_spared: u64,
+    pub stack_fault: u64,
+}
+
+pub struct Maps {
+    sockets: HashMap<MapData, u64, SocketRecord>,
+    openers: HashMap<MapData, OpenerKey, OpenerCounts>,
+    counters: PerCpuArray<MapData, CpuCounters>,
+}
+
+impl Maps {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
+        let mut take = |name: &'static str| {
+            ebpf.take_map(name).ok_or(KernelError::Map {
+                name,
+                cause: "it was taken already".to_owned(),
+            })
+        };
+        let (sockets, openers, counters) = (take("SOCKETS")?, take("OPENERS")?, take("COUNTERS")?);
+        Ok(Self {
+            sockets: sockets.try_into().map_err(failed("SOCKETS"))?,
+            openers: openers.try_into().map_err(failed("OPENERS"))?,
+            counters: counters.try_into().map_err(failed("COUNTERS"))?,
+        })
+    }
+
+    /// Every tracked socket. A walk beside a busy kernel may miss or repeat an entry.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused the look-up.
+    pub fn sockets(&self) -> Result<Vec<(u64, SocketRecord)>, KernelError> {
+        self.sockets
+            .iter()
+            .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
+            .collect::<Result<_, _>>()
+            .map_err(failed("SOCKETS"))
+    }
+
+    /// The record of one socket, if it is tracked.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused the look-up.
+    pub fn socket(&self, address: u64) -> Result<Option<SocketRecord>, KernelError> {
+        match self.sockets.get(&address, 0) {
+            Ok(record) => Ok(Some(record)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(failed("SOCKETS")(error)),
+        }
+    }
+
+    /// Removes a record whose socket is gone.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused it. A record that is gone already is no error.
+    pub fn forget_socket(&mut self, address: u64) -> Result<(), KernelError> {
+        match self.sockets.remove(&address) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(failed("SOCKETS")(error)),
+        }
+    }
+
+    /// What each process opened and closed.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused the look-up.
+    pub fn openers(&self) -> Result<Vec<(OpenerKey, OpenerCounts)>, KernelError> {
+        self.openers
+            .iter()
+            .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
+            .collect::<Result<_, _>>()
+            .map_err(failed("OPENERS"))
+    }
+
+    /// Removes the tally of an ended process, so that the map has room for the living.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused it.
+    pub fn forget_opener(&mut self, key: OpenerKey) -> Result<(), KernelError> {
+        match self.openers.remove(&key) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(failed("OPENERS")(error)),
+        }
+    }
+
+    /// The counters of all CPUs, added up.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused the look-up.
+    pub fn counters(&self) -> Result<Counters, KernelError> {
+        let cpus = self.counters.get(&0, 0).map_err(failed("COUNTERS"))?;
+        let sum = |counter: Counter| cpus.iter().map(|cpu| cpu[counter as usize]).sum();
+        Ok(Counters {
+            seen: sum(Counter::Seen),
+            matched: sum(Counter::Matched),
+            ring_full: sum(Counter::RingFull),
+            map_full: sum(Counter::MapFull),
+            openers_full: sum(Counter::OpenersFull),
+            stack_ring_full: sum(Counter::StackRingFull),
+            stack_spared: sum(Counter::StackSpared),
+            stack_fault: sum(Counter::StackFault),
+        })
+    }
+}
+
+fn failed(name: &'static str) -> impl Fn(MapError) -> KernelError {
+    move |error| KernelError::Map {
+        name,
+        cause: error.to_string(),
+    }
+}

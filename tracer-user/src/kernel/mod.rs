@@ -1,0 +1,21 @@
+//! The kernel side as userspace sees it: loading, attaching, and reading what it delivers.
+//!
+//! The only module that imports aya.
+
+mod attach;
+mod btf;
+mod error;
+mod iterators;
+mod load;
+mod maps;
+mod offsets;
+mod probes;
+mod ring;
+pub mod support;
+
+pub use error::KernelError;
+pub use iterators::Walk;
+pub use load::{Kernel, Options};
+pub use maps::{Counters, Maps};
+pub use probes::{Family, Hook, Probes, ProgramCost};
+pub use ring::Ring;

@@ -1,0 +1,9 @@
+//! A process: who it is for good, and what /proc says of it.
+
+mod cgroup;
+mod identity;
+mod resolve;
+
+pub use cgroup::{Placement, placement};
+pub use identity::ProcessKey;
+pub use resolve::{Process, Processes};
