@@ -12,9 +12,10 @@ pub struct Ring {
 
 impl Ring {
     pub(super) fn new(ring: RingBuf<MapData>) -> Result<Self, KernelError> {
-        Ok(Self {
-            fd: AsyncFd::register(ring)?,
-        })
+        // SAFETY: a ring keeps one descriptor open for as long as it lives, and always names it.
+        let fd = unsafe { AsyncFd::register(ring) }
+            .map_err(|error| KernelError::Wait(error.into()))?;
+        Ok(Self { fd })
     }
 
     /// Waits until something is on the ring.

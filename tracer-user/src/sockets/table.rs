@@ -1,0 +1,248 @@
+//! The socket table: every watched socket that is not yet destroyed.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    decode::{
+        Event,
+        open_file::{Holder, OpenFile},
+        socket::{End, NoStack, Socket, SocketId, TcpState},
+    },
+    stacks::Stack,
+};
+
+/// What is known of a socket's connect stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StackRef {
+    /// Taken, not yet unwound.
+    Pending,
+    Known(Arc<Stack>),
+    None(NoStack),
+    /// There is none, and this is not where it would be: a server end.
+    Inapplicable,
+}
+
+/// Queues and traffic, as the last walk over the open files found them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    pub receive_queue_bytes: u32,
+    pub send_queue_bytes: u32,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub idle_jiffies: u32,
+}
+
+/// One socket and everything known of it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub socket: Socket,
+    pub stack: StackRef,
+    /// As of the last walk; empty before the first, and where no process holds it.
+    pub holders: Vec<Holder>,
+    pub traffic: Option<Traffic>,
+}
+
+/// The table mirrors the kernel's `SOCKETS` map: every event carries the socket as it is after
+/// it, so that whoever misses an event is right again with the next, or with the next reconcile.
+#[derive(Debug, Default)]
+pub struct SocketTable {
+    entries: HashMap<SocketId, Entry>,
+    /// Holders of listening sockets: the owners of server ends that no accept hook names.
+    listeners: HashMap<SocketId, (OpenFile, Vec<Holder>)>,
+}
+
+impl SocketTable {
+    /// Takes over what an event says. True if the set of sockets or a state changed.
+    pub fn apply(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Connect { socket, sample } => {
+                let stack = match (sample, socket.no_stack) {
+                    (Some(_), _) => StackRef::Pending,
+                    (None, Some(cause)) => StackRef::None(cause),
+                    (None, None) => StackRef::None(NoStack::KernelWorker),
+                };
+                self.put(socket.clone(), stack);
+                true
+            }
+            Event::Changed { socket } => self.change(socket),
+            Event::Destroyed { socket, .. } => self.remove(socket.id, socket.opened_ns),
+            Event::Fork { .. } | Event::Exec { .. } | Event::Exit { .. } => false,
+        }
+    }
+
+    /// Takes over a record of the kernel's map. True if it differs from what was here.
+    pub fn change(&mut self, socket: &Socket) -> bool {
+        if let Some(entry) = self.entries.get_mut(&socket.id)
+            && is_same_life(&entry.socket, socket)
+        {
+            let changed = entry.socket != *socket;
+            entry.socket = socket.clone();
+            return changed;
+        }
+        let stack = match (socket.end, socket.no_stack) {
+            (_, Some(cause)) => StackRef::None(cause),
+            (End::Server, None) => StackRef::Inapplicable,
+            // Its connect event, and with it the stack, was lost.
+            (End::Client, None) => StackRef::None(NoStack::RingFull),
+        };
+        self.put(socket.clone(), stack);
+        true
+    }
+
+    fn put(&mut self, socket: Socket, stack: StackRef) {
+        self.entries.insert(
+            socket.id,
+            Entry {
+                socket,
+                stack,
+                holders: Vec::new(),
+                traffic: None,
+            },
+        );
+    }
+
+    /// Removes a socket, unless its address belongs to a younger one by now.
+    pub fn remove(&mut self, id: SocketId, opened_ns: Option<u64>) -> bool {
+        match self.entries.get(&id) {
+            Some(entry) if entry.socket.opened_ns <= opened_ns => {
+                self.entries.remove(&id).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Hands the socket that was opened at `opened_ns` its unwound stack.
+    pub fn set_stack(&mut self, id: SocketId, opened_ns: Option<u64>, stack: Arc<Stack>) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && entry.socket.opened_ns == opened_ns
+        {
+            entry.stack = StackRef::Known(stack);
+        }
+    }
+
+    /// Takes over who holds what, and how much waits in the queues.
+    pub fn set_holders(&mut self, open_files: &[OpenFile]) {
+        for entry in self.entries.values_mut() {
+            entry.holders.clear();
+        }
+        self.listeners.clear();
+        for file in open_files {
+            if file.state == TcpState::Listen {
+                let (_, holders) = self
+                    .listeners
+                    .entry(file.id)
+                    .or_insert_with(|| (file.clone(), Vec::new()));
+                holders.extend(file.holder.clone());
+                continue;
+            }
+            let Some(entry) = self.entries.get_mut(&file.id) else {
+                continue;
+            };
+            entry.holders.extend(file.holder.clone());
+            entry.traffic = Some(Traffic {
+                receive_queue_bytes: file.receive_queue_bytes,
+                send_queue_bytes: file.send_queue_bytes,
+                bytes_received: file.bytes_received,
+                bytes_sent: file.bytes_sent,
+                idle_jiffies: file.idle_jiffies,
+            });
+        }
+    }
+
+    /// The process that listens where this server end came in.
+    pub fn listener_of(&self, socket: &Socket) -> Option<&Holder> {
+        self.listeners
+            .values()
+            .filter(|(listener, _)| {
+                listener.netns == socket.netns
+                    && listener.local.port() == socket.local.port()
+                    && (listener.local.ip().is_unspecified()
+                        || listener.local.ip().to_canonical() == socket.local.ip().to_canonical())
+            })
+            .flat_map(|(_, holders)| holders)
+            .min_by_key(|holder| (holder.process.start_time_ns, holder.process.pid))
+    }
+
+    /// Every holder of a listening socket on a watched port.
+    pub fn listeners(&self) -> impl Iterator<Item = &Holder> {
+        self.listeners.values().flat_map(|(_, holders)| holders)
+    }
+
+    pub fn get(&self, id: SocketId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// Is `now` the socket that `known` is, and not another one at the same address?
+fn is_same_life(known: &Socket, now: &Socket) -> bool {
+    known.opened_ns == now.opened_ns && known.end == now.end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::socket::Opener;
+    use crate::process::ProcessKey;
+
+    fn socket(id: u64, opened_ns: u64) -> Socket {
+        Socket {
+            id: SocketId(id),
+            end: End::Client,
+            state: TcpState::SynSent,
+            local: "127.0.0.1:40000".parse().expect("an address"),
+            remote: "127.0.0.1:6379".parse().expect("an address"),
+            netns: 1,
+            opener: Some(Opener {
+                process: ProcessKey::default(),
+                tid: 1,
+                uid: 0,
+                comm: "test".to_owned(),
+            }),
+            opened_ns: Some(opened_ns),
+            established_ns: None,
+            released_ns: None,
+            changed_ns: None,
+            own: false,
+            no_stack: None,
+        }
+    }
+
+    #[test]
+    fn late_destroy_spares_a_younger_socket_at_the_same_address() {
+        let mut table = SocketTable::default();
+        table.change(&socket(1, 200));
+        assert!(!table.remove(SocketId(1), Some(100)));
+        assert_eq!(table.len(), 1);
+        assert!(table.remove(SocketId(1), Some(200)));
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn stack_of_an_older_socket_does_not_reach_a_younger_one() {
+        let mut table = SocketTable::default();
+        table.change(&socket(1, 200));
+        table.set_stack(SocketId(1), Some(100), Arc::default());
+        let entry = table.get(SocketId(1)).expect("it is there");
+        assert!(!matches!(entry.stack, StackRef::Known(_)));
+    }
+
+    #[test]
+    fn socket_whose_connect_was_lost_says_so() {
+        let mut table = SocketTable::default();
+        table.change(&socket(1, 200));
+        let entry = table.get(SocketId(1)).expect("it is there");
+        assert_eq!(entry.stack, StackRef::None(NoStack::RingFull));
+    }
+}
