@@ -1,0 +1,418 @@
+//! The resolver: turns what the kernel side took at connect into named stacks, from /proc alone.
+
+use std::collections::HashMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use framehop::FrameAddress;
+
+use super::cache::NameCache;
+use super::images::{ImageBounds, ImageStore};
+use super::modules::{Code, Mapping, ModuleTable};
+use super::packed::PackBounds;
+use super::symbolize::{NameSources, NamedFrame};
+use super::unwind::{FRAMES_MAX, ProcessUnwinder, Stop, Walk};
+use super::{Frame, FrameKind, ProcessKey, Stack, StackSample};
+
+/// A table that was just read and did not change is not read again for every stack: a target with
+/// wild return addresses would make us do so.
+const REFRESH_PAUSE: Duration = Duration::from_millis(100);
+/// Code this close behind an ELF file's entry point is `_start`, which a stripped file cannot name.
+const START_BYTES: u64 = 64;
+const TICKS_PER_SECOND: u64 = 100;
+
+#[derive(Clone, Debug)]
+pub struct ResolverConfig {
+    pub proc_root: PathBuf,
+    /// File and line and inlined functions, where a file carries them.
+    pub debug_info: bool,
+    /// Where separate debug files are looked for, by build id. Must belong to root.
+    pub debug_dirs: Vec<PathBuf>,
+    /// Processes whose module tables are kept.
+    pub processes: usize,
+    /// ELF files kept open; two descriptors each.
+    pub images: usize,
+    /// Symbol and debug sections in memory, of all files together.
+    pub names_bytes: u64,
+    /// The same for one file; beyond it debug information is left out, then symbols.
+    pub image_names_bytes: u64,
+    pub section_bytes: u64,
+    /// Names already looked up.
+    pub cache_bytes: usize,
+}
+
+impl Default for ResolverConfig {
+    fn default() -> Self {
+        Self {
+            proc_root: "/proc".into(),
+            debug_info: true,
+            debug_dirs: vec!["/usr/lib/debug".into()],
+            processes: 256,
+            images: 256,
+            names_bytes: 256 << 20,
+            image_names_bytes: 192 << 20,
+            section_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
+        }
+    }
+}
+
+/// Owned by the one thread that it is made on: the symbolizer shares nothing between threads.
+pub struct Resolver {
+    config: ResolverConfig,
+    sources: NameSources,
+    images: ImageStore,
+    names: NameCache,
+    processes: HashMap<ProcessKey, Process>,
+    clock: u64,
+}
+
+struct Process {
+    table: ModuleTable,
+    unwinder: ProcessUnwinder,
+    used_at: u64,
+    /// When the table was last read without finding a change.
+    unchanged_at: Option<Instant>,
+}
+
+impl Resolver {
+    pub fn new(config: ResolverConfig) -> Self {
+        let bounds = PackBounds {
+            section_bytes: config.section_bytes,
+            total_bytes: config.image_names_bytes,
+        };
+        Self {
+            sources: NameSources {
+                debug: config.debug_info,
+                debug_dirs: config.debug_dirs.clone(),
+                bounds,
+            },
+            images: ImageStore::new(ImageBounds {
+                images: config.images,
+                names_bytes: config.names_bytes,
+                section_bytes: config.section_bytes,
+            }),
+            names: NameCache::new(config.cache_bytes),
+            processes: HashMap::new(),
+            clock: 0,
+            config,
+        }
+    }
+
+    /// Reads the module table of a process now, so that its stacks can be resolved after its end.
+    /// Worth calling at exec or first sight of a process that may be gone soon.
+    pub fn observe(&mut self, process: ProcessKey) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.load(process).is_ok()));
+    }
+
+    /// Unwinds and names one sample. A failure is a stack with a note that says so.
+    pub fn resolve(&mut self, process: ProcessKey, sample: &StackSample) -> Stack {
+        if sample.registers.ip == 0 && sample.registers.sp == 0 {
+            return Stack::missing("there are no user registers, as in an io_uring worker");
+        }
+        // The tables read here are the target's to write. Where they break a parser, the stack is
+        // lost, not the tool.
+        catch_unwind(AssertUnwindSafe(|| self.resolve_unguarded(process, sample))).unwrap_or_else(
+            |_| {
+                self.forget(process);
+                Stack::missing("the unwind tables of its modules are corrupt")
+            },
+        )
+    }
+
+    /// Call when the process has executed another program or ended.
+    pub fn forget(&mut self, process: ProcessKey) {
+        self.processes.remove(&process);
+    }
+
+    /// Bytes held in tables, symbol copies and names; what the bounds of the configuration are for.
+    pub fn held_bytes(&self) -> u64 {
+        self.images.held_bytes() + self.names.bytes() as u64
+    }
+
+    fn resolve_unguarded(&mut self, key: ProcessKey, sample: &StackSample) -> Stack {
+        if let Err(cause) = self.load(key) {
+            return Stack::missing(cause);
+        }
+        let Some(mut process) = self.processes.remove(&key) else {
+            return Stack::missing("its module table was lost");
+        };
+        let mut walk = process.unwinder.walk(&process.table, sample);
+        if let Stop::OutsideCode(_) = walk.stop
+            && self.refresh(key, &mut process)
+        {
+            walk = process.unwinder.walk(&process.table, sample);
+        }
+        let stack = self.name(&process.table, &walk, sample);
+        self.processes.insert(key, process);
+        stack
+    }
+
+    fn load(&mut self, key: ProcessKey) -> Result<(), &'static str> {
+        self.clock += 1;
+        if let Some(process) = self.processes.get_mut(&key) {
+            process.used_at = self.clock;
+            return Ok(());
+        }
+        let table = self.read_table(key, &ModuleTable::default())?;
+        self.make_room();
+        let process = Process {
+            unwinder: ProcessUnwinder::new(&table),
+            table,
+            used_at: self.clock,
+            unchanged_at: None,
+        };
+        self.processes.insert(key, process);
+        Ok(())
+    }
+
+    fn read_table(
+        &mut self,
+        key: ProcessKey,
+        known: &ModuleTable,
+    ) -> Result<ModuleTable, &'static str> {
+        const ENDED: &str = "the process ended before its modules could be read";
+        let table = ModuleTable::read(&self.config.proc_root, key.pid, &mut self.images, known)
+            .map_err(|_| ENDED)?;
+        // A zombie's table is empty.
+        if table.mappings.is_empty() || !self.is_alive(key) {
+            return Err(ENDED);
+        }
+        Ok(table)
+    }
+
+    /// Asked after the table was read: a pid used again by then would have given another's.
+    fn is_alive(&self, key: ProcessKey) -> bool {
+        let path = self.config.proc_root.join(key.pid.to_string()).join("stat");
+        let Some(started_ticks) = fs::read(path).ok().and_then(|stat| start_ticks(&stat)) else {
+            return false;
+        };
+        let expected_ticks = key.start_time_ns / (1_000_000_000 / TICKS_PER_SECOND);
+        key.start_time_ns == 0 || expected_ticks.abs_diff(started_ticks) <= 1
+    }
+
+    fn refresh(&mut self, key: ProcessKey, process: &mut Process) -> bool {
+        let paused = process.unchanged_at.map(|at| at.elapsed() < REFRESH_PAUSE);
+        if paused == Some(true) {
+            return false;
+        }
+        let Ok(table) = self.read_table(key, &process.table) else {
+            process.unchanged_at = Some(Instant::now());
+            return false;
+        };
+        if table.is_same(&process.table) {
+            process.unchanged_at = Some(Instant::now());
+            return false;
+        }
+        process.unwinder = ProcessUnwinder::new(&table);
+        process.table = table;
+        true
+    }
+
+    fn make_room(&mut self) {
+        while self.processes.len() >= self.config.processes.max(1) || !self.images.shrink() {
+            let oldest = self
+                .processes
+                .iter()
+                .min_by_key(|(_, process)| process.used_at)
+                .map(|(key, _)| *key);
+            let Some(oldest) = oldest else { break };
+            self.processes.remove(&oldest);
+        }
+    }
+
+    fn name(&mut self, table: &ModuleTable, walk: &Walk, sample: &StackSample) -> Stack {
+        let mut frames = Vec::with_capacity(walk.addresses.len());
+        for address in &walk.addresses {
+            let address = address.address_for_lookup();
+            if let Some(mapping) = table.at(address) {
+                self.append_frames(mapping, address, &mut frames);
+            }
+        }
+        let mut notes = Vec::new();
+        if let Some(cause) = early_end(table, walk, sample, frames.last()) {
+            notes.push(format!("stack ends early: {cause}"));
+        }
+        notes.extend(doubts(table, walk));
+        if frames.len() > FRAMES_MAX * 2 {
+            frames.truncate(FRAMES_MAX * 2);
+            notes.push(format!(
+                "stack ends early: more than {} frames",
+                FRAMES_MAX * 2
+            ));
+        }
+        Stack {
+            frames,
+            note: (!notes.is_empty()).then(|| notes.join("; ")),
+        }
+    }
+
+    fn append_frames(&mut self, mapping: &Mapping, address: u64, frames: &mut Vec<Frame>) {
+        let module = (!mapping.path.is_empty()).then(|| mapping.path.to_string());
+        let (image, bias) = match &mapping.code {
+            Code::Image { image, bias } => (image, *bias),
+            Code::Unreadable(_) => return frames.push(Frame::unnamed(FrameKind::Native, module)),
+            Code::Anonymous => return frames.push(Frame::unnamed(FrameKind::Jit, module)),
+        };
+        let in_file = address.wrapping_sub(bias);
+        let key = (image.number, in_file);
+        let named = match self.names.get(key) {
+            Some(named) => named,
+            None => {
+                let had_bytes = image.names_bytes();
+                let named: Rc<[NamedFrame]> = image.lookup(in_file, &self.sources).into();
+                if image.names_bytes() != had_bytes {
+                    self.images.shrink_names(image);
+                }
+                self.names.insert(key, Rc::clone(&named));
+                named
+            }
+        };
+        let kind = match image.elf.section(".gopclntab") {
+            Some(_) => FrameKind::Go,
+            None => FrameKind::Native,
+        };
+        if named.is_empty() {
+            frames.push(Frame::unnamed(kind, module.clone()));
+        }
+        frames.extend(named.iter().map(|named| Frame {
+            function: named.function.as_deref().map(str::to_owned),
+            file: named.file.as_deref().map(str::to_owned),
+            line: named.line,
+            module: module.clone(),
+            kind,
+            inlined: named.inlined,
+        }));
+    }
+}
+
+/// `None` if the outermost frame is where a thread begins.
+fn early_end(
+    table: &ModuleTable,
+    walk: &Walk,
+    sample: &StackSample,
+    outermost: Option<&Frame>,
+) -> Option<String> {
+    match walk.stop {
+        Stop::Root => None,
+        Stop::NoCaller if is_thread_root(table, walk.addresses.last(), outermost) => None,
+        Stop::NoCaller => Some("no caller was found".to_owned()),
+        Stop::Unread(_) if sample.bounded => Some(format!(
+            "only {} KiB of it were copied; raise --stack-bytes",
+            sample.copy.len() >> 10
+        )),
+        Stop::Unread(address) => Some(format!("its memory at {address:#x} was not copied")),
+        Stop::OutsideCode(address) => Some(format!("{address:#x} lies in no executable mapping")),
+        Stop::Inconsistent => Some("the caller's registers could not be recovered".to_owned()),
+        Stop::TooDeep => Some(format!("more than {FRAMES_MAX} frames")),
+    }
+}
+
+fn is_thread_root(
+    table: &ModuleTable,
+    address: Option<&FrameAddress>,
+    outermost: Option<&Frame>,
+) -> bool {
+    const ROOTS: [&str; 10] = [
+        "_start",
+        "clone",
+        "__clone",
+        "clone3",
+        "__clone3",
+        "runtime.goexit",
+        "runtime.goexit.abi0",
+        "runtime.mstart",
+        "runtime.mstart.abi0",
+        "runtime.rt0_go.abi0",
+    ];
+    let name = outermost.and_then(|frame| frame.function.as_deref());
+    if name.is_some_and(|name| ROOTS.contains(&name)) {
+        return true;
+    }
+    let Some(address) = address.map(|address| address.address_for_lookup()) else {
+        return false;
+    };
+    match table.at(address).map(|mapping| &mapping.code) {
+        Some(Code::Image { image, bias }) => address
+            .wrapping_sub(*bias)
+            .checked_sub(image.elf.entry)
+            .is_some_and(|distance| distance < START_BYTES),
+        _ => false,
+    }
+}
+
+/// What a reader must know about a stack that may look complete and is not.
+fn doubts(table: &ModuleTable, walk: &Walk) -> Vec<String> {
+    let mut doubts: Vec<String> = Vec::new();
+    let last = walk.addresses.len().saturating_sub(1);
+    for (at, address) in walk.addresses.iter().enumerate() {
+        let Some(mapping) = table.at(address.address_for_lookup()) else {
+            continue;
+        };
+        let doubt = match &mapping.code {
+            Code::Unreadable(why) => format!("no names in {}: {why}", mapping.path),
+            // Go keeps frame pointers everywhere, so that its frames need no tables.
+            Code::Image { image, .. }
+                if at < last
+                    && image.unwind.is_empty()
+                    && image.elf.section(".gopclntab").is_none() =>
+            {
+                format!(
+                    "frames beyond {} were found by frame pointers and may be wrong: \
+                     it has no unwind tables",
+                    mapping.path
+                )
+            }
+            _ => continue,
+        };
+        if !doubts.contains(&doubt) {
+            doubts.push(doubt);
+        }
+    }
+    doubts
+}
+
+/// Field 22 of /proc/PID/stat; the name in field 2 may hold spaces and brackets.
+fn start_ticks(stat: &[u8]) -> Option<u64> {
+    let after_name = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(after_name + 2..)?).ok()?;
+    rest.split(' ').nth(19)?.parse().ok()
+}
+
+impl Stack {
+    /// No frames, and why.
+    pub fn missing(cause: &str) -> Self {
+        Self {
+            frames: Vec::new(),
+            note: Some(format!("stack ends early: {cause}")),
+        }
+    }
+}
+
+impl Frame {
+    fn unnamed(kind: FrameKind, module: Option<String>) -> Self {
+        Self {
+            function: None,
+            file: None,
+            line: None,
+            module,
+            kind,
+            inlined: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::start_ticks;
+
+    #[test]
+    fn a_process_name_with_brackets_does_not_shift_the_start_time() {
+        let fields: Vec<String> = (3..30).map(|field| field.to_string()).collect();
+        let stat = format!("1 (a) b) {}", fields.join(" "));
+        assert_eq!(start_ticks(stat.as_bytes()), Some(22));
+    }
+}

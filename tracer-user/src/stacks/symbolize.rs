@@ -1,0 +1,138 @@
+//! The names of one ELF file: functions, inlined ones too, with file and line.
+
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use blazesym::symbolize::source::{self, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
+
+use super::demangle::demangle;
+use super::elf::{Elf, ElfError, ElfSource};
+use super::images::open_regular;
+use super::packed::{PackBounds, PackedElf};
+
+const FILE_NAME_MAX_BYTES: usize = 1_024;
+const INLINED_MAX: usize = 64;
+
+/// One function at an address. Several if some are inlined into others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct NamedFrame {
+    pub(super) function: Option<Rc<str>>,
+    pub(super) file: Option<Rc<str>>,
+    pub(super) line: Option<u32>,
+    pub(super) inlined: bool,
+}
+
+/// Where names may come from, and how much memory they may take.
+#[derive(Clone, Debug)]
+pub(super) struct NameSources {
+    pub(super) debug: bool,
+    /// Directories with `.build-id/`, owned by root: the only other files that are opened.
+    pub(super) debug_dirs: Vec<PathBuf>,
+    pub(super) bounds: PackBounds,
+}
+
+pub(super) struct Names {
+    symbolizer: Symbolizer,
+    /// Asked in turn; a separate debug file stands first.
+    copies: Vec<PackedElf>,
+    pub(super) bytes: u64,
+}
+
+impl Names {
+    pub(super) fn build(
+        source: &ElfSource,
+        elf: &Elf,
+        sources: &NameSources,
+    ) -> Result<Self, ElfError> {
+        let mut copies = Vec::new();
+        let own = PackedElf::build(source, elf, sources.debug, sources.bounds)?;
+        let own_debug = own.as_ref().is_some_and(|copy| copy.has_debug);
+        if sources.debug && !own_debug {
+            copies.extend(separate_debug_file(source, elf, sources));
+        }
+        copies.extend(own);
+        let symbolizer = Symbolizer::builder()
+            .enable_auto_reload(false)
+            .enable_demangling(false)
+            .set_debug_dirs(Some(Vec::<PathBuf>::new()))
+            .build();
+        let bytes = copies.iter().map(|copy| copy.bytes).sum();
+        Ok(Self {
+            symbolizer,
+            copies,
+            bytes,
+        })
+    }
+
+    /// The functions at `address` (as the file counts), innermost first; empty if none is known.
+    pub(super) fn lookup(&self, address: u64) -> Result<Vec<NamedFrame>, ElfError> {
+        // Corrupt debug information is the target's to write; a panic in its parser is a missing
+        // name, not our end.
+        catch_unwind(AssertUnwindSafe(|| self.lookup_unguarded(address)))
+            .map_err(|_| ElfError::Names("its debug information is corrupt".to_owned()))
+    }
+
+    fn lookup_unguarded(&self, address: u64) -> Vec<NamedFrame> {
+        for copy in &self.copies {
+            for debug in [true, false] {
+                if debug && !copy.has_debug {
+                    continue;
+                }
+                let mut elf = source::Elf::new(copy.path());
+                elf.debug_syms = debug;
+                let answer = self
+                    .symbolizer
+                    .symbolize_single(&Source::Elf(elf), Input::VirtOffset(address));
+                match answer {
+                    Ok(symbolized) => match symbolized.into_sym() {
+                        Some(symbol) if !symbol.name.is_empty() => return frames(&symbol),
+                        _ => break,
+                    },
+                    // Damaged debug information: the symbols may still be whole.
+                    Err(_) => continue,
+                }
+            }
+        }
+        Vec::new()
+    }
+}
+
+fn separate_debug_file(source: &ElfSource, elf: &Elf, sources: &NameSources) -> Option<PackedElf> {
+    let id = elf.build_id(source)?;
+    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = format!(".build-id/{}/{}.debug", &hex[..2], &hex[2..]);
+    sources.debug_dirs.iter().find_map(|dir| {
+        let file = open_regular(&dir.join(&name)).ok()?;
+        let source = ElfSource::from_file(file).ok()?;
+        let elf = Elf::parse(&source).ok()?;
+        PackedElf::build(&source, &elf, true, sources.bounds).ok()?
+    })
+}
+
+fn frames(symbol: &Sym<'_>) -> Vec<NamedFrame> {
+    let outer = frame(&symbol.name, symbol.code_info.as_deref(), false);
+    let inlined = symbol.inlined.iter().rev().take(INLINED_MAX);
+    let mut frames: Vec<NamedFrame> = inlined
+        .map(|inlined| frame(&inlined.name, inlined.code_info.as_ref(), true))
+        .collect();
+    frames.push(outer);
+    frames
+}
+
+fn frame(name: &str, code: Option<&CodeInfo<'_>>, inlined: bool) -> NamedFrame {
+    let file = code.and_then(|code| {
+        let path = code.to_path();
+        let bytes = path.as_os_str().as_bytes();
+        let bytes = &bytes[..bytes.len().min(FILE_NAME_MAX_BYTES)];
+        (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into())
+    });
+    NamedFrame {
+        function: (!name.is_empty()).then(|| demangle(name).into()),
+        line: code.and_then(|code| code.line).filter(|line| *line > 0),
+        file,
+        inlined,
+    }
+}
