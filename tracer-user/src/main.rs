@@ -1,3 +1,7 @@
 //! The `connleak` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    connleak::cli::run()
+}

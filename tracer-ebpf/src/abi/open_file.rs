@@ -12,6 +12,9 @@ pub struct OpenFile {
     pub inode: u64,
     pub bytes_received: u64,
     pub bytes_sent: u64,
+    /// The kernel's jiffies at `monotonic_ns` (CLOCK_MONOTONIC): together they tell its HZ.
+    pub jiffies: u64,
+    pub monotonic_ns: u64,
     pub holder_tgid: u32,
     pub fd: u32,
     pub netns: u32,
@@ -31,7 +34,7 @@ pub struct OpenFile {
     pub holder_comm: [u8; 16],
 }
 
-const _: () = assert!(size_of::<OpenFile>() == 120);
+const _: () = assert!(size_of::<OpenFile>() == 136);
 
 impl OpenFile {
     pub const ZERO: Self = Self {
@@ -40,6 +43,8 @@ impl OpenFile {
         inode: 0,
         bytes_received: 0,
         bytes_sent: 0,
+        jiffies: 0,
+        monotonic_ns: 0,
         holder_tgid: 0,
         fd: 0,
         netns: 0,

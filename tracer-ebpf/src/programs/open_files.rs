@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, seq_file},
-    helpers::generated::{bpf_jiffies64, bpf_seq_write},
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write},
 };
 use tracer_ebpf::abi::{
     counters::Counter,
@@ -18,8 +18,8 @@ use crate::{
     globals::{config, offset},
     maps::{SOCKETS, count},
     sock::{
-        AF_INET, AF_INET6, IPPROTO_TCP, Sock, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT,
-        read_kernel,
+        AF_INET, AF_INET6, IPPROTO_TCP, Sock, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV,
+        TCP_TIME_WAIT, read_kernel,
     },
     task::Task,
 };
@@ -113,8 +113,9 @@ fn open_file(meta: *const IterMeta, task: Task, fd: u32, file: u64) -> Option<()
 #[inline(always)]
 fn list(meta: *const IterMeta, sock: Sock, mut line: OpenFile) -> Option<()> {
     let state = sock.state()?;
-    // Neither of them is a full `struct sock`.
-    if state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV {
+    // The first two are no full `struct sock`; the third becomes ESTABLISHED within the softirq
+    // that made it, and only the state hook knows that moment.
+    if matches!(state, TCP_TIME_WAIT | TCP_NEW_SYN_RECV | TCP_SYN_RECV) {
         return None;
     }
     let matched = filter::watched(sock)?;
@@ -152,8 +153,12 @@ fn queues(sock: Sock, line: &mut OpenFile) -> Option<()> {
     line.send_queue_bytes = written.wrapping_sub(acknowledged);
     line.bytes_received = sock.read(offset!(tcp_bytes_received))?;
     line.bytes_sent = sock.read(offset!(tcp_bytes_sent))?;
-    // SAFETY: the helper only reads a clock.
-    let now = unsafe { bpf_jiffies64() } as u32;
+    // SAFETY: the helpers only read clocks.
+    unsafe {
+        line.jiffies = bpf_jiffies64();
+        line.monotonic_ns = bpf_ktime_get_ns();
+    }
+    let now = line.jiffies as u32;
     let since_send = now.wrapping_sub(sock.read(offset!(tcp_last_send))?);
     let since_receive = now.wrapping_sub(sock.read(offset!(icsk_last_receive))?);
     line.idle_jiffies = since_send.min(since_receive);

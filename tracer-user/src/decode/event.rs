@@ -22,16 +22,27 @@ pub enum Event {
         sample: Option<StackSample>,
     },
     /// A socket changed: this is how it is now.
-    Changed { socket: Socket },
+    Changed {
+        socket: Socket,
+    },
     /// A socket was destroyed: this is how it was.
-    Destroyed { socket: Socket, time_ns: u64 },
+    Destroyed {
+        socket: Socket,
+        time_ns: u64,
+    },
     Fork {
         parent: ProcessKey,
         child: ProcessKey,
         comm: String,
     },
-    Exec { process: ProcessKey, comm: String },
-    Exit { process: ProcessKey, time_ns: u64 },
+    Exec {
+        process: ProcessKey,
+        comm: String,
+    },
+    Exit {
+        process: ProcessKey,
+        time_ns: u64,
+    },
 }
 
 /// Bytes that are no event of this version.

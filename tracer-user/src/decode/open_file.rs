@@ -37,6 +37,8 @@ pub struct OpenFile {
     pub bytes_received: u64,
     pub bytes_sent: u64,
     pub idle_jiffies: u32,
+    /// (jiffies, CLOCK_MONOTONIC) when the line was written; zeroes for a listener.
+    pub kernel_time: (u64, u64),
 }
 
 /// Decodes what an iterator wrote; `ports` says which end is the watched one.
@@ -44,7 +46,10 @@ pub struct OpenFile {
 /// # Errors
 ///
 /// The last line is cut short.
-pub fn decode(bytes: &[u8], is_watched: impl Fn(u16) -> bool) -> Result<Vec<OpenFile>, DecodeError> {
+pub fn decode(
+    bytes: &[u8],
+    is_watched: impl Fn(u16) -> bool,
+) -> Result<Vec<OpenFile>, DecodeError> {
     bytes
         .chunks(size_of::<Line>())
         .map(|chunk| {
@@ -86,5 +91,6 @@ fn from_line(line: &Line, is_watched: &impl Fn(u16) -> bool) -> OpenFile {
         bytes_received: line.bytes_received,
         bytes_sent: line.bytes_sent,
         idle_jiffies: line.idle_jiffies,
+        kernel_time: (line.jiffies, line.monotonic_ns),
     }
 }

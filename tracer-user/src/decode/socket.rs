@@ -7,6 +7,7 @@ use tracer_ebpf::abi::socket::{
     KERNEL_WORKER, OWN, SEEDED, SERVER_END, STACK_LOST, STACK_SPARED, SocketRecord,
 };
 
+use super::open_file::OpenFile;
 use crate::process::ProcessKey;
 
 /// The address of a `struct sock`. It is used again after the socket's end.
@@ -93,6 +94,8 @@ pub struct Opener {
 pub enum NoStack {
     Seeded,
     RingFull,
+    /// Too many stacks waited to be unwound.
+    QueueFull,
     Spared,
     KernelWorker,
 }
@@ -158,6 +161,25 @@ impl Socket {
             own: has(OWN),
             no_stack,
         }
+    }
+
+    /// A socket that was only ever seen open: no opener, no times. `None` for a listener.
+    pub fn from_open_file(file: &OpenFile) -> Option<Self> {
+        (file.state != TcpState::Listen).then(|| Self {
+            id: file.id,
+            end: file.end,
+            state: file.state,
+            local: file.local,
+            remote: file.remote,
+            netns: file.netns,
+            opener: None,
+            opened_ns: None,
+            established_ns: None,
+            released_ns: None,
+            changed_ns: None,
+            own: false,
+            no_stack: Some(NoStack::Seeded),
+        })
     }
 }
 

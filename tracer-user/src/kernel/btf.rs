@@ -96,10 +96,11 @@ impl KernelTypes {
             return false;
         };
         types.iter().any(|of| match of {
-            Type::Enum(of) => of
-                .members
-                .iter()
-                .any(|member| self.btf.resolve_name(member).is_ok_and(|name| name == wanted)),
+            Type::Enum(of) => of.members.iter().any(|member| {
+                self.btf
+                    .resolve_name(member)
+                    .is_ok_and(|name| name == wanted)
+            }),
             _ => false,
         })
     }

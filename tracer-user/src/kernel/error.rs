@@ -6,7 +6,9 @@ use super::probes::{Family, Hook};
 
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    #[error("failed to load BPF programs: needs CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE; run as root")]
+    #[error(
+        "failed to load BPF programs: needs CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE; run as root"
+    )]
     NotPermitted,
     #[error(
         "failed to read the kernel's type information {path}: {cause}; \
@@ -17,7 +19,10 @@ pub enum KernelError {
         "failed to find field {path} of struct {of} in the kernel's type information; \
          this kernel is not supported, please report its version"
     )]
-    NoField { of: &'static str, path: &'static str },
+    NoField {
+        of: &'static str,
+        path: &'static str,
+    },
     #[error("failed to load the BPF object: {0}")]
     Object(#[from] Box<aya::EbpfError>),
     #[error(

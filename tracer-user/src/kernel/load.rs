@@ -106,7 +106,10 @@ impl Kernel {
         let ports = bitmap(&options.ports);
         let config = Config {
             own_tgid: std::process::id(),
-            stack_pages: options.stack_bytes.min(STACK_BYTES_MAX).div_ceil(STACK_PAGE_BYTES),
+            stack_pages: options
+                .stack_bytes
+                .min(STACK_BYTES_MAX)
+                .div_ceil(STACK_PAGE_BYTES),
             has_task_pt_regs: u32::from(types.has_helper("task_pt_regs")),
             seed: u32::from(seed),
             kernel_stack_bytes: KERNEL_STACK_BYTES,

@@ -13,8 +13,8 @@ pub struct Ring {
 impl Ring {
     pub(super) fn new(ring: RingBuf<MapData>) -> Result<Self, KernelError> {
         // SAFETY: a ring keeps one descriptor open for as long as it lives, and always names it.
-        let fd = unsafe { AsyncFd::register(ring) }
-            .map_err(|error| KernelError::Wait(error.into()))?;
+        let fd =
+            unsafe { AsyncFd::register(ring) }.map_err(|error| KernelError::Wait(error.into()))?;
         Ok(Self { fd })
     }
 

@@ -120,6 +120,13 @@ impl SocketTable {
         }
     }
 
+    /// Says why a socket's stack will never come.
+    pub fn set_no_stack(&mut self, id: SocketId, cause: NoStack) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.stack = StackRef::None(cause);
+        }
+    }
+
     /// Takes over who holds what, and how much waits in the queues.
     pub fn set_holders(&mut self, open_files: &[OpenFile]) {
         for entry in self.entries.values_mut() {

@@ -1,29 +1,27 @@
 //! A connect stack: the frames that were on the user stack when connect was called.
 
+mod background;
 mod cache;
 mod demangle;
 mod elf;
+mod glob;
 mod image;
 mod images;
+mod library;
 mod modules;
 mod packed;
 mod resolver;
+mod site;
 mod symbolize;
 mod unwind;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use crate::process::ProcessKey;
+pub use background::Background;
 pub use resolver::{Resolver, ResolverConfig};
-
-/// One process, also when its pid is used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ProcessKey {
-    pub pid: u32,
-    /// Nanoseconds since boot (`task_struct::start_boottime`, field 22 of /proc/PID/stat); 0 if it
-    /// is not known, which gives up noticing a pid used again.
-    pub start_time_ns: u64,
-}
+pub use site::{FoldedFrame, Site, SiteRule, SiteRules, Subject};
 
 /// The user registers at the moment of connect, as the unwinder needs them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

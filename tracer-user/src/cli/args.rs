@@ -1,0 +1,164 @@
+//! The arguments. Parsing only validates; touching the system comes later.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::kernel::Family;
+
+/// Says which process opened every TCP connection to Redis that is still open, from which line
+/// of code, and whether it leaks.
+#[derive(Debug, Parser)]
+#[command(name = "connleak", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 2 it could not be done (one line on stderr says why \
+and what to do).\n`connleak doctor` also exits 1: tracing can run, but degraded.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Watch connections open and close; the report at the end, or on Ctrl-C
+    Trace(TraceArgs),
+    /// List every watched socket with its holders, now, without tracing
+    Snapshot(SnapshotArgs),
+    /// Check whether tracing can run here, and what to do where it cannot
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct TraceArgs {
+    /// Stop after this long, such as 60s or 5m; without it, on Ctrl-C
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(super) duration: Option<Duration>,
+    #[command(flatten)]
+    pub(super) ports: PortArgs,
+    /// Show only this process; can be given several times
+    #[arg(long = "pid", value_name = "PID")]
+    pub(super) pids: Vec<u32>,
+    /// Show only the processes of this systemd unit; can be given several times
+    #[arg(long = "unit", value_name = "NAME")]
+    pub(super) units: Vec<String>,
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+    /// List every socket below its opener
+    #[arg(long)]
+    pub(super) sockets: bool,
+    /// How connect, close and accept are hooked
+    #[arg(long, value_enum, default_value_t = ProbeChoice::Auto)]
+    pub(super) probes: ProbeChoice,
+    #[command(flatten)]
+    pub(super) btf: BtfArgs,
+    /// Largest copy of the user stack at connect, bytes; 0 takes no stacks
+    #[arg(long, value_name = "BYTES", default_value_t = 32 * 1024, value_parser = stack_bytes)]
+    pub(super) stack_bytes: u32,
+    /// Stacks taken in full a second and process; beyond it, one in sixteen
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(super) stacks_per_second: u32,
+    /// Most sockets that are tracked at once
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub(super) max_sockets: u32,
+    /// Size of the event ring, bytes; a power of two
+    #[arg(long, value_name = "BYTES", default_value_t = 8 * 1024 * 1024, value_parser = ring_bytes)]
+    pub(super) ring_bytes: u32,
+    /// Compare with the kernel's own lists this often; 0s never
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub(super) reconcile: Duration,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct SnapshotArgs {
+    #[command(flatten)]
+    pub(super) ports: PortArgs,
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+    #[command(flatten)]
+    pub(super) btf: BtfArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    pub(super) ports: PortArgs,
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+    /// How connect, close and accept are to be hooked
+    #[arg(long, value_enum, default_value_t = ProbeChoice::Auto)]
+    pub(super) probes: ProbeChoice,
+    #[command(flatten)]
+    pub(super) btf: BtfArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct PortArgs {
+    /// Port of a Redis server to watch; can be given several times
+    #[arg(long = "port", value_name = "PORT", default_value = "6379", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) ports: Vec<u16>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct BtfArgs {
+    /// Type information of this kernel, where /sys/kernel/btf/vmlinux is missing
+    #[arg(long, value_name = "FILE")]
+    pub(super) btf: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProbeChoice {
+    /// The best that this kernel allows, for each hook
+    Auto,
+    Fentry,
+    Kprobe,
+    Tracepoint,
+}
+
+impl ProbeChoice {
+    pub(super) fn forced(self) -> Option<Family> {
+        match self {
+            Self::Auto => None,
+            Self::Fentry => Some(Family::Fentry),
+            Self::Kprobe => Some(Family::Kprobe),
+            Self::Tracepoint => Some(Family::Tracepoint),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write 60s or 5m"))
+}
+
+fn stack_bytes(text: &str) -> Result<u32, String> {
+    let bytes: u32 = text.parse().map_err(|error| format!("{error}"))?;
+    if bytes > 64 * 1024 {
+        return Err("more than 65536 bytes are never copied".to_owned());
+    }
+    Ok(bytes)
+}
+
+fn ring_bytes(text: &str) -> Result<u32, String> {
+    let bytes: u32 = text.parse().map_err(|error| format!("{error}"))?;
+    if !bytes.is_power_of_two() || !(4096..=1 << 30).contains(&bytes) {
+        return Err("must be a power of two from 4096 to 1073741824".to_owned());
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Args;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+}

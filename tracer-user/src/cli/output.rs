@@ -1,0 +1,72 @@
+//! The output: data to stdout, words to stderr, colour where people look.
+
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+};
+
+use anyhow::{Context, Result};
+
+use crate::report::Style;
+
+/// Writes `text` to stdout.
+///
+/// # Errors
+///
+/// stdout is full or closed.
+pub(super) fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .context("failed to write to stdout; direct it to a place that takes the report")
+}
+
+/// One line on stderr.
+pub(super) fn complain(message: &str) {
+    // Where stderr is closed too there is nobody to tell.
+    let _ = writeln!(io::stderr(), "connleak: {message}");
+}
+
+/// One line on stderr, of progress.
+pub(super) fn say(message: &str) {
+    let _ = writeln!(io::stderr(), "{message}");
+}
+
+/// The reader went away: it has what it wanted.
+pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// How tables look on this stdout.
+pub(super) fn style(sockets: bool) -> Style {
+    let terminal = io::stdout().is_terminal();
+    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || env::var_os("TERM").is_some_and(|term| term == "dumb");
+    Style {
+        color: terminal && !plain,
+        width: if terminal {
+            terminal_size().map_or(usize::MAX, |(columns, _)| columns)
+        } else {
+            usize::MAX
+        },
+        sockets,
+    }
+}
+
+/// (columns, rows) of the terminal on stdout.
+pub(super) fn terminal_size() -> Option<(usize, usize)> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCGWINSZ writes one winsize, which `size` is.
+    let failed = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (failed == 0 && size.ws_col > 0).then(|| (usize::from(size.ws_col), usize::from(size.ws_row)))
+}

@@ -1,0 +1,166 @@
+//! `connleak trace`: live while it runs, a report at the end.
+
+use std::{
+    fs,
+    io::{self, IsTerminal},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    args::{Format, TraceArgs},
+    output,
+};
+use crate::{
+    kernel::{Hook, Options, Probes},
+    pipeline::Tracer,
+    report::{self, Report, clean},
+    stacks::SiteRules,
+};
+
+/// The last stacks have this long to be named before the report is made without them.
+const LAST_STACKS: Duration = Duration::from_secs(10);
+const REDRAW: Duration = Duration::from_secs(1);
+/// A day that never ends: `--reconcile 0s`.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
+
+pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
+    for pid in &args.pids {
+        if !fs::exists(format!("/proc/{pid}"))? {
+            bail!("failed to find process {pid}: no such process; list them with `ps`");
+        }
+    }
+    let rules = SiteRules::default();
+    // Before attaching: a signal that comes early must detach, too.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut tracer = Tracer::start(&options(&args), rules.clone())?;
+    output::say(&announcement(&args.ports.ports, tracer.probes()));
+
+    let live = args.output == Format::Table && io::stdout().is_terminal();
+    let started = Instant::now();
+    let deadline = args.duration.map(|duration| started + duration);
+    let mut redraw = interval(REDRAW);
+    redraw.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let period = if args.reconcile.is_zero() {
+        NEVER
+    } else {
+        args.reconcile
+    };
+    let mut reconcile = interval(period);
+    reconcile.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    reconcile.tick().await;
+    loop {
+        tokio::select! {
+            step = tracer.step() => step?,
+            _ = redraw.tick(), if live => {
+                let report = filtered(tracer.report()?, &args);
+                output::print(&frame(&report, &rules, &args, started))?;
+            }
+            _ = reconcile.tick() => {
+                tracer.reconcile()?;
+            }
+            () = until(deadline) => break,
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+        }
+    }
+    tracer.drain();
+    tracer.settle_stacks(LAST_STACKS).await;
+    tracer.reconcile()?;
+    let report = filtered(tracer.report()?, &args);
+    let text = match args.output {
+        Format::Json => report::json(&report)?,
+        Format::Table => {
+            let clear = if live { CLEAR } else { "" };
+            let table = report::table(&report, &rules, output::style(args.sockets));
+            format!("{clear}{table}")
+        }
+    };
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(args: &TraceArgs) -> Options {
+    Options {
+        ports: args.ports.ports.clone(),
+        family: args.probes.forced(),
+        btf: args.btf.btf.clone(),
+        stack_bytes: args.stack_bytes,
+        max_sockets: args.max_sockets,
+        ring_bytes: args.ring_bytes,
+        stacks_per_second: args.stacks_per_second,
+    }
+}
+
+/// `tracing :6379 (connect by state, close by state+destroy, accept by listener)`
+fn announcement(ports: &[u16], probes: &Probes) -> String {
+    let ports: Vec<String> = ports.iter().map(|port| format!(":{port}")).collect();
+    let hooks: Vec<String> = [Hook::Connect, Hook::Close, Hook::Accept]
+        .into_iter()
+        .filter_map(|hook| Some(format!("{hook} by {}", probes.taken_by(hook)?)))
+        .collect();
+    format!("tracing {} ({})", ports.join(" "), hooks.join(", "))
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Only the openers that were asked for; the totals stay those of the host.
+fn filtered(mut report: Report, args: &TraceArgs) -> Report {
+    if args.pids.is_empty() && args.units.is_empty() {
+        return report;
+    }
+    report.openers.retain(|opener| {
+        let by_pid = opener.pid.is_some_and(|pid| args.pids.contains(&pid));
+        let by_unit = opener
+            .unit
+            .as_ref()
+            .is_some_and(|unit| args.units.iter().any(|wanted| is_unit(unit, wanted)));
+        by_pid || by_unit
+    });
+    report
+}
+
+/// As with systemctl, `.service` may be left out.
+fn is_unit(unit: &str, wanted: &str) -> bool {
+    unit == wanted || unit.strip_suffix(".service") == Some(wanted)
+}
+
+/// Cursor home, and everything below it erased: less flicker than erasing first.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+/// The live table, cut to the terminal's height.
+fn frame(report: &Report, rules: &SiteRules, args: &TraceArgs, started: Instant) -> String {
+    let elapsed = humantime::format_duration(Duration::from_secs(started.elapsed().as_secs()));
+    let left = args
+        .duration
+        .map(|duration| format!(" of {}", humantime::format_duration(duration)))
+        .unwrap_or_default();
+    let events = report.totals.events.map_or(0, |events| events.delivered);
+    let table = report::table(report, rules, output::style(args.sockets));
+    let rows = output::terminal_size().map_or(usize::MAX, |(_, rows)| rows);
+    let mut lines: Vec<&str> = table.lines().collect();
+    let hidden = lines.len().saturating_sub(rows.saturating_sub(3));
+    lines.truncate(lines.len() - hidden);
+    let more = if hidden > 0 {
+        format!("… {hidden} more lines in the final report\n")
+    } else {
+        String::new()
+    };
+    format!(
+        "{CLEAR}tracing for {}{left}, {events} events; Ctrl-C ends it with the report\n{}\n{more}",
+        clean(&elapsed.to_string()),
+        lines.join("\n"),
+    )
+}

@@ -1,0 +1,98 @@
+//! The clock: the kernel's boot time in words that people use.
+
+use jiff::Timestamp;
+
+/// Where CLOCK_BOOTTIME stands in real time, taken once so that all times of a run agree.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    /// Real time minus boot time.
+    boot_at_ns: i128,
+    hz: u32,
+}
+
+/// Kernels are built with one of these (kernel/Kconfig.hz).
+const HZ_CHOICES: [u32; 4] = [100, 250, 300, 1000];
+
+impl Clock {
+    /// Reads the clocks of this host.
+    pub fn system() -> Self {
+        Self {
+            boot_at_ns: i128::from(read(libc::CLOCK_REALTIME)) - i128::from(boot_ns()),
+            hz: 250,
+        }
+    }
+
+    /// A clock that stands: for replays and tests.
+    pub fn fixed(boot_at_ns: i128, hz: u32) -> Self {
+        Self { boot_at_ns, hz }
+    }
+
+    /// Finds the kernel's HZ from its jiffies: they start five minutes before they overflow 32
+    /// bits (include/linux/jiffies.h, INITIAL_JIFFIES) and then follow CLOCK_MONOTONIC.
+    pub fn set_hz(&mut self, jiffies: u64, monotonic_ns: u64) {
+        let off_by = |hz: u32| {
+            let hz = i128::from(hz);
+            let expected =
+                (1_i128 << 32) - 300 * hz + hz * i128::from(monotonic_ns) / 1_000_000_000;
+            // In units of time, or the smallest HZ would always seem the nearest.
+            (expected - i128::from(jiffies)).abs() * 1000 / hz
+        };
+        if let Some(hz) = HZ_CHOICES.into_iter().min_by_key(|&hz| off_by(hz)) {
+            self.hz = hz;
+        }
+    }
+
+    pub fn rfc3339(&self, boot_ns: u64) -> String {
+        let ns = self.boot_at_ns + i128::from(boot_ns);
+        // Milliseconds: what a person can use, and all digits always there.
+        Timestamp::from_nanosecond(ns - ns.rem_euclid(1_000_000))
+            .map(|time| format!("{time:.3}"))
+            .unwrap_or_default()
+    }
+
+    pub fn jiffies_as_seconds(&self, jiffies: u32) -> f64 {
+        f64::from(jiffies) / f64::from(self.hz)
+    }
+}
+
+/// Nanoseconds of CLOCK_BOOTTIME, as in every event.
+pub fn boot_ns() -> u64 {
+    read(libc::CLOCK_BOOTTIME)
+}
+
+pub fn monotonic_ns() -> u64 {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+fn read(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is valid for writing; these clocks always exist on Linux.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hz_is_found_early_and_late_after_boot() {
+        for hz in HZ_CHOICES {
+            for seconds in [3_u64, 299, 300, 301, 1_000_000] {
+                let jiffies = (1_u64 << 32) - 300 * u64::from(hz) + u64::from(hz) * seconds;
+                let mut clock = Clock::fixed(0, 1);
+                clock.set_hz(jiffies, seconds * 1_000_000_000 + 2_000_000);
+                assert_eq!(clock.hz, hz, "{seconds} s after boot");
+            }
+        }
+    }
+
+    #[test]
+    fn times_are_utc_with_milliseconds() {
+        let clock = Clock::fixed(1_700_000_000_000_000_000, 250);
+        assert_eq!(clock.rfc3339(1_234_567_890), "2023-11-14T22:13:21.234Z");
+    }
+}

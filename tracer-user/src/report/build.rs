@@ -1,0 +1,280 @@
+//! Building a report from the ledger, the processes and the kernel side's own numbers.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::model::{
+    Events, HolderReport, Lost, OpenerName, OpenerReport, Report, SCHEMA, ServerReport, SiteReport,
+    SocketReport, StackReport, Totals,
+};
+use crate::{
+    accounting::{Account, Ledger, Owner},
+    clock::Clock,
+    decode::socket::{NoStack, Opener},
+    host::Host,
+    process::{ProcessKey, Processes},
+    sockets::{Drift, Entry, SocketTable, StackRef},
+    stacks::{SiteRules, Stack},
+};
+
+/// Opened and closed since tracing started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub opened: u64,
+    pub closed: u64,
+}
+
+/// What a report is made from.
+pub struct Sources<'a> {
+    pub table: &'a SocketTable,
+    pub processes: &'a Processes,
+    pub host: &'a Host,
+    pub clock: &'a Clock,
+    pub site_rules: &'a SiteRules,
+    pub ports: &'a [u16],
+    pub probes: BTreeMap<String, String>,
+    /// `None` for a snapshot.
+    pub tallies: Option<HashMap<ProcessKey, Tally>>,
+    pub lost: Lost,
+    pub drift: Drift,
+    pub events: Option<Events>,
+    pub started_ns: u64,
+    pub now_ns: u64,
+}
+
+pub fn build(sources: &Sources<'_>) -> Report {
+    let ledger = Ledger::of(sources.table, sources.processes);
+    let mut openers = Vec::new();
+    let mut servers = Vec::new();
+    for (&owner, account) in &ledger.accounts {
+        if !account.client_ends.is_empty() {
+            openers.push(opener(sources, owner, account));
+        }
+        if !account.server_ends.is_empty() {
+            servers.push(server(sources, owner, account));
+        }
+    }
+    openers.extend(without_sockets(sources, &ledger));
+    openers.sort_by_key(|opener| (std::cmp::Reverse(opener.outstanding), opener.pid));
+    Report {
+        schema: SCHEMA.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: sources.host.kernel.clone(),
+        host: sources.host.name.clone(),
+        boot_id: sources.host.boot_id.clone(),
+        started_at: sources.clock.rfc3339(sources.started_ns),
+        generated_at: sources.clock.rfc3339(sources.now_ns),
+        ports: sources.ports.to_vec(),
+        probes: sources.probes.clone(),
+        totals: Totals {
+            established_both_ends: ledger.counts.established_both_ends,
+            established_client_ends: ledger.counts.established_client_ends,
+            close_wait: ledger.counts.close_wait,
+            unattributed: ledger.counts.unattributed,
+            drift: sources.drift.total(),
+            drift_causes: sources.drift,
+            lost: sources.lost,
+            events: sources.events,
+        },
+        openers,
+        servers,
+    }
+}
+
+fn opener(sources: &Sources<'_>, owner: Owner, account: &Account<'_>) -> OpenerReport {
+    let entries = &account.client_ends;
+    let mut report = identity(sources, owner);
+    report.outstanding = entries.len() as u64;
+    for entry in entries {
+        *report
+            .states
+            .entry(entry.socket.state.name().to_owned())
+            .or_default() += 1;
+    }
+    report.oldest_age_s = ages(sources, entries).reduce(f64::max);
+    report.stacks = stacks(sources, entries);
+    report.sockets = entries
+        .iter()
+        .map(|entry| socket(sources, owner, entry))
+        .collect();
+    report
+        .sockets
+        .sort_by(|a, b| (&a.opened_at, a.local).cmp(&(&b.opened_at, b.local)));
+    report
+}
+
+/// Processes that opened sockets and closed them all: they churn, or leaked and recovered.
+fn without_sockets(sources: &Sources<'_>, ledger: &Ledger<'_>) -> Vec<OpenerReport> {
+    let Some(tallies) = &sources.tallies else {
+        return Vec::new();
+    };
+    tallies
+        .keys()
+        .filter(|&&process| process.pid != std::process::id())
+        .map(|&process| Owner::Process(process))
+        .filter(|owner| {
+            ledger
+                .accounts
+                .get(owner)
+                .is_none_or(|account| account.client_ends.is_empty())
+        })
+        .map(|owner| identity(sources, owner))
+        .collect()
+}
+
+fn identity(sources: &Sources<'_>, owner: Owner) -> OpenerReport {
+    let key = match owner {
+        Owner::Process(key) => Some(key),
+        Owner::Unattributed => None,
+    };
+    let process = key.and_then(|key| sources.processes.get(key));
+    let tally = key.and_then(|key| {
+        let tallies = sources.tallies.as_ref()?;
+        Some(tallies.get(&key).copied().unwrap_or_default())
+    });
+    OpenerReport {
+        pid: key.map(|key| key.pid),
+        inner_pid: process.and_then(|process| process.inner_pid),
+        start_time: key.map(|key| sources.clock.rfc3339(key.start_time_ns)),
+        name: process.map(|process| process.name.clone()),
+        cmdline: process
+            .map(|process| process.cmdline.clone())
+            .unwrap_or_default(),
+        unit: process.and_then(|process| process.unit.clone()),
+        container: process.and_then(|process| process.container.clone()),
+        user: process
+            .and_then(|process| process.uid)
+            .map(|uid| sources.host.user(uid)),
+        netns: process.and_then(|process| process.netns),
+        ended: process.is_some_and(|process| process.ended),
+        outstanding: 0,
+        opened: tally.map(|tally| tally.opened),
+        closed: tally.map(|tally| tally.closed),
+        states: BTreeMap::new(),
+        oldest_age_s: None,
+        verdict: None,
+        stacks: Vec::new(),
+        sockets: Vec::new(),
+    }
+}
+
+fn ages<'a>(
+    sources: &'a Sources<'_>,
+    entries: &'a [&Entry],
+) -> impl Iterator<Item = f64> + use<'a> {
+    entries
+        .iter()
+        .filter_map(|entry| entry.socket.opened_ns)
+        .map(|opened_ns| seconds(sources.now_ns.saturating_sub(opened_ns)))
+}
+
+fn seconds(ns: u64) -> f64 {
+    // Microseconds are more than an age needs, and keep the JSON short.
+    (ns / 1000) as f64 / 1e6
+}
+
+/// Groups sockets by where they were opened, the largest group first.
+fn stacks(sources: &Sources<'_>, entries: &[&Entry]) -> Vec<StackReport> {
+    let mut groups: HashMap<Arc<Stack>, Vec<&Entry>> = HashMap::new();
+    for &entry in entries {
+        groups.entry(stack_of(entry)).or_default().push(entry);
+    }
+    let mut reports: Vec<StackReport> = groups
+        .into_iter()
+        .map(|(stack, entries)| StackReport {
+            outstanding: entries.len() as u64,
+            oldest_age_s: ages(sources, &entries).reduce(f64::max),
+            youngest_age_s: ages(sources, &entries).reduce(f64::min),
+            site: sources
+                .site_rules
+                .site(&stack.frames)
+                .map(|site| SiteReport {
+                    function: site.function,
+                    file: site.file,
+                    line: site.line,
+                }),
+            frames: stack.frames.clone(),
+            note: stack.note.clone(),
+        })
+        .collect();
+    reports.sort_by(|a, b| {
+        (b.outstanding, &a.note, a.frames.len()).cmp(&(a.outstanding, &b.note, b.frames.len()))
+    });
+    reports
+}
+
+fn stack_of(entry: &Entry) -> Arc<Stack> {
+    let note = match &entry.stack {
+        StackRef::Known(stack) => return Arc::clone(stack),
+        StackRef::Pending => "not resolved yet",
+        StackRef::Inapplicable => "server end",
+        StackRef::None(NoStack::Seeded) => "opened before tracing started",
+        StackRef::None(NoStack::RingFull) => "stack lost: the event ring was full",
+        StackRef::None(NoStack::QueueFull) => "stack lost: too many waited to be unwound",
+        StackRef::None(NoStack::Spared) => "stack not taken: the process connects too often",
+        StackRef::None(NoStack::KernelWorker) => "io_uring worker: no user stack",
+    };
+    Arc::new(Stack {
+        frames: Vec::new(),
+        note: Some(note.to_owned()),
+    })
+}
+
+fn socket(sources: &Sources<'_>, owner: Owner, entry: &Entry) -> SocketReport {
+    let socket = &entry.socket;
+    let mut holders: Vec<HolderReport> = entry
+        .holders
+        .iter()
+        .map(|holder| HolderReport {
+            pid: holder.process.pid,
+            fd: holder.fd,
+        })
+        .collect();
+    holders.sort();
+    let remembered = |opener: &Opener| OpenerName {
+        pid: opener.process.pid,
+        name: sources
+            .processes
+            .get(opener.process)
+            .map_or_else(|| opener.comm.clone(), |process| process.name.clone()),
+    };
+    SocketReport {
+        local: socket.local,
+        remote: socket.remote,
+        state: socket.state.name().to_owned(),
+        opened_at: socket.opened_ns.map(|ns| sources.clock.rfc3339(ns)),
+        holders,
+        opener: socket
+            .opener
+            .as_ref()
+            .filter(|opener| owner != Owner::Process(opener.process))
+            .map(remembered),
+        netns: socket.netns,
+        idle_s: entry
+            .traffic
+            .map(|traffic| sources.clock.jiffies_as_seconds(traffic.idle_jiffies)),
+        rx_queue_bytes: entry.traffic.map(|traffic| traffic.receive_queue_bytes),
+        tx_queue_bytes: entry.traffic.map(|traffic| traffic.send_queue_bytes),
+        rx_bytes: entry.traffic.map(|traffic| traffic.bytes_received),
+        tx_bytes: entry.traffic.map(|traffic| traffic.bytes_sent),
+    }
+}
+
+fn server(sources: &Sources<'_>, owner: Owner, account: &Account<'_>) -> ServerReport {
+    let identity = identity(sources, owner);
+    let mut states = BTreeMap::new();
+    for entry in &account.server_ends {
+        *states
+            .entry(entry.socket.state.name().to_owned())
+            .or_default() += 1;
+    }
+    ServerReport {
+        pid: identity.pid,
+        name: identity.name,
+        unit: identity.unit,
+        outstanding: account.server_ends.len() as u64,
+        states,
+    }
+}

@@ -1,0 +1,13 @@
+//! A report: what is outstanding, by opener and by stack, for people and for programs.
+
+mod build;
+mod clean;
+mod json;
+pub mod model;
+mod table;
+
+pub use build::{Sources, Tally, build};
+pub use clean::clean;
+pub use json::json;
+pub use model::Report;
+pub use table::{Style, table};

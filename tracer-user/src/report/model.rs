@@ -1,0 +1,188 @@
+//! The report's model: the JSON that programs read, field by field.
+//!
+//! Stable under `schema`; fields may be added. Times are RFC 3339 in UTC, ages are seconds. What
+//! is not known is null, never a made-up value.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{kernel::Counters, sockets::Drift, stacks::Frame};
+
+/// The version of this model.
+pub const SCHEMA: &str = "connleak.report/1";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// connleak's own version.
+    pub version: String,
+    /// Release of the running kernel (`uname -r`).
+    pub kernel: String,
+    pub host: String,
+    pub boot_id: String,
+    /// When tracing started; of a snapshot, when it was taken.
+    pub started_at: String,
+    pub generated_at: String,
+    /// The watched ports.
+    pub ports: Vec<u16>,
+    /// Which hook gives each kind of event; empty for a snapshot.
+    pub probes: BTreeMap<String, String>,
+    pub totals: Totals,
+    /// Owners of client ends, the most outstanding first.
+    pub openers: Vec<OpenerReport>,
+    /// Owners of server ends on this host: the Redis servers themselves.
+    pub servers: Vec<ServerReport>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Sockets in ESTABLISHED with a watched port at either end: what `netstat | grep` counted.
+    pub established_both_ends: u64,
+    /// Of those, the ones with a watched remote port: applications' connections.
+    pub established_client_ends: u64,
+    pub close_wait: u64,
+    /// Client ends of which neither an opener nor a holder is known.
+    pub unattributed: u64,
+    /// What reconciling found different from the truth, and repaired, since the start.
+    pub drift: u64,
+    /// The same by cause.
+    pub drift_causes: Drift,
+    /// What the kernel side could not deliver, by cause.
+    pub lost: Lost,
+    /// What the kernel side looked at; null for a snapshot.
+    pub events: Option<Events>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Notices that found the ring full: late, not miscounted.
+    pub ring_full: u64,
+    /// Sockets that found the socket map full: not tracked until a reconcile.
+    pub map_full: u64,
+    /// Processes that found the opener map full: their opened and closed counts are missing.
+    pub openers_full: u64,
+    /// Stacks that found the ring full.
+    pub stack_full: u64,
+    /// Stacks not taken, because their process connects too often.
+    pub stack_spared: u64,
+    /// Stacks whose memory could not be read.
+    pub stack_fault: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// Events of TCP sockets on any port, seen by the kernel side.
+    pub seen: u64,
+    /// Of those, the ones of a watched port.
+    pub matched: u64,
+    /// Events that reached userspace.
+    pub delivered: u64,
+}
+
+impl Lost {
+    pub fn from_counters(counters: &Counters) -> Self {
+        Self {
+            ring_full: counters.ring_full,
+            map_full: counters.map_full,
+            openers_full: counters.openers_full,
+            stack_full: counters.stack_ring_full,
+            stack_spared: counters.stack_spared,
+            stack_fault: counters.stack_fault,
+        }
+    }
+}
+
+/// A process and the client ends it answers for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenerReport {
+    /// Null for the sockets of which nobody is known.
+    pub pid: Option<u32>,
+    /// Its PID in the innermost PID namespace, where that is another.
+    pub inner_pid: Option<u32>,
+    pub start_time: Option<String>,
+    pub name: Option<String>,
+    pub cmdline: Vec<String>,
+    /// systemd unit, from its cgroup.
+    pub unit: Option<String>,
+    /// Container ID, from its cgroup.
+    pub container: Option<String>,
+    /// User name, or the number where it has none.
+    pub user: Option<String>,
+    /// Inode of its network namespace.
+    pub netns: Option<u32>,
+    pub ended: bool,
+    pub outstanding: u64,
+    /// Sockets it called connect on since tracing started; null for a snapshot.
+    pub opened: Option<u64>,
+    /// Of those, the ones destroyed.
+    pub closed: Option<u64>,
+    pub states: BTreeMap<String, u64>,
+    pub oldest_age_s: Option<f64>,
+    pub verdict: Option<String>,
+    pub stacks: Vec<StackReport>,
+    pub sockets: Vec<SocketReport>,
+}
+
+/// Sockets that were opened from the same place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StackReport {
+    pub outstanding: u64,
+    pub oldest_age_s: Option<f64>,
+    pub youngest_age_s: Option<f64>,
+    /// The application frame that a person would go to.
+    pub site: Option<SiteReport>,
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+    /// Why there is no stack, or why it ends early.
+    pub note: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteReport {
+    pub function: Option<String>,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SocketReport {
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub state: String,
+    /// Null where it was opened before tracing started.
+    pub opened_at: Option<String>,
+    pub holders: Vec<HolderReport>,
+    /// Who called connect, where that is not the process it is listed under.
+    pub opener: Option<OpenerName>,
+    pub netns: u32,
+    /// Since data last went either way.
+    pub idle_s: Option<f64>,
+    pub rx_queue_bytes: Option<u32>,
+    pub tx_queue_bytes: Option<u32>,
+    pub rx_bytes: Option<u64>,
+    pub tx_bytes: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HolderReport {
+    pub pid: u32,
+    pub fd: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenerName {
+    pub pid: u32,
+    pub name: String,
+}
+
+/// A process and the server ends it answers for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerReport {
+    pub pid: Option<u32>,
+    pub name: Option<String>,
+    pub unit: Option<String>,
+    pub outstanding: u64,
+    pub states: BTreeMap<String, u64>,
+}

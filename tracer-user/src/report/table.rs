@@ -1,0 +1,400 @@
+//! The table: a report for people, in a terminal or a mail.
+
+use std::fmt::{self, Write};
+
+use anstyle::{AnsiColor, Style as Paint};
+
+use super::{
+    clean::clean,
+    model::{OpenerReport, Report, SocketReport, StackReport},
+};
+use crate::stacks::{FoldedFrame, Frame, SiteRules};
+
+/// How the table may look.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    pub color: bool,
+    /// Longer lines are cut.
+    pub width: usize,
+    /// One line a socket, below its opener.
+    pub sockets: bool,
+}
+
+const INDENT: &str = "        ";
+/// Openers that closed everything are many on a busy host; the table shows the busiest.
+const WITHOUT_SOCKETS_MAX: usize = 10;
+
+/// Renders `report`.
+pub fn table(report: &Report, rules: &SiteRules, style: Style) -> String {
+    let mut page = Page {
+        text: String::new(),
+        style,
+    };
+    page.totals(report);
+    page.openers(report, rules);
+    page.servers(report);
+    page.losses(report);
+    page.text
+}
+
+struct Page {
+    text: String,
+    style: Style,
+}
+
+impl Page {
+    fn line(&mut self, paint: Paint, line: &str) {
+        let cut = cut(line, self.style.width);
+        // Writing to a String cannot fail.
+        let _ = if self.style.color && paint != Paint::new() {
+            writeln!(self.text, "{paint}{cut}{paint:#}")
+        } else {
+            writeln!(self.text, "{cut}")
+        };
+    }
+
+    fn totals(&mut self, report: &Report) {
+        let totals = &report.totals;
+        let outstanding: u64 = report.openers.iter().map(|opener| opener.outstanding).sum();
+        let ports: Vec<String> = report.ports.iter().map(|port| format!(":{port}")).collect();
+        self.line(
+            Paint::new().bold(),
+            &format!(
+                "{outstanding} {} to {} outstanding, from {}",
+                connections(outstanding),
+                ports.join(" "),
+                count(
+                    report
+                        .openers
+                        .iter()
+                        .filter(|opener| opener.outstanding > 0)
+                        .count(),
+                    "process",
+                    "processes"
+                ),
+            ),
+        );
+        self.line(
+            Paint::new(),
+            &format!(
+                "ESTABLISHED {} (both ends {})   CLOSE_WAIT {}   unattributed {}   drift {}",
+                totals.established_client_ends,
+                totals.established_both_ends,
+                totals.close_wait,
+                totals.unattributed,
+                totals.drift,
+            ),
+        );
+    }
+
+    fn openers(&mut self, report: &Report, rules: &SiteRules) {
+        if report.openers.is_empty() {
+            return;
+        }
+        self.line(Paint::new(), "");
+        self.line(
+            AnsiColor::Cyan.on_default(),
+            &row([
+                "PID",
+                "OUTSTANDING",
+                "OPENED",
+                "CLOSED",
+                "OLDEST",
+                "USER",
+                "NAME",
+            ]),
+        );
+        let (with, without): (Vec<_>, Vec<_>) = report
+            .openers
+            .iter()
+            .partition(|opener| opener.outstanding > 0);
+        for opener in with {
+            self.opener(opener, rules);
+        }
+        let hidden = without.len().saturating_sub(WITHOUT_SOCKETS_MAX);
+        for opener in without.into_iter().take(WITHOUT_SOCKETS_MAX) {
+            self.line(Paint::new().dimmed(), &headline(opener));
+        }
+        if hidden > 0 {
+            let more = count(hidden, "more process", "more processes");
+            self.line(
+                Paint::new().dimmed(),
+                &format!("{INDENT}and {more} with nothing outstanding"),
+            );
+        }
+    }
+
+    fn opener(&mut self, opener: &OpenerReport, rules: &SiteRules) {
+        self.line(Paint::new().bold(), &headline(opener));
+        if !opener.cmdline.is_empty() {
+            let command = clean(&opener.cmdline.join(" "));
+            self.line(Paint::new().dimmed(), &format!("{INDENT}{command}"));
+        }
+        let mut facts: Vec<String> = opener
+            .states
+            .iter()
+            .map(|(state, count)| format!("{state} {count}"))
+            .collect();
+        if let Some(unit) = &opener.unit {
+            facts.push(format!("unit {}", clean(unit)));
+        }
+        if let Some(container) = &opener.container {
+            facts.push(format!(
+                "container {}",
+                clean(&container[..container.len().min(12)])
+            ));
+        }
+        if let Some(inner_pid) = opener.inner_pid {
+            facts.push(format!("PID {inner_pid} inside"));
+        }
+        if let Some(verdict) = &opener.verdict {
+            facts.push(format!("verdict {}", clean(verdict)));
+        }
+        self.line(Paint::new(), &format!("{INDENT}{}", facts.join("   ")));
+        for stack in &opener.stacks {
+            self.stack(stack, rules);
+        }
+        if self.style.sockets {
+            for socket in &opener.sockets {
+                self.line(Paint::new(), &format!("{INDENT}{}", socket_line(socket)));
+            }
+        }
+    }
+
+    fn stack(&mut self, stack: &StackReport, rules: &SiteRules) {
+        let age = match (stack.youngest_age_s, stack.oldest_age_s) {
+            (Some(young), Some(old)) if age(young) == age(old) => format!(", {} old", age(old)),
+            (Some(young), Some(old)) => format!(", {} to {} old", age(young), age(old)),
+            _ => String::new(),
+        };
+        let from = if stack.frames.is_empty() {
+            ""
+        } else {
+            ", from:"
+        };
+        let note = match &stack.note {
+            Some(note) if stack.frames.is_empty() => format!(": {}", clean(note)),
+            _ => String::new(),
+        };
+        self.line(
+            AnsiColor::Yellow.on_default(),
+            &format!("{INDENT}{} outstanding{age}{from}{note}", stack.outstanding),
+        );
+        for folded in rules.fold_for_table(&stack.frames) {
+            match folded {
+                FoldedFrame::Application(frame) => {
+                    self.line(Paint::new(), &format!("{INDENT}    {}", frame_line(frame)));
+                }
+                FoldedFrame::Library {
+                    count: 1,
+                    innermost,
+                } => self.line(
+                    Paint::new().dimmed(),
+                    &format!("{INDENT}    {}", frame_line(innermost)),
+                ),
+                FoldedFrame::Library { count, innermost } => self.line(
+                    Paint::new().dimmed(),
+                    &format!(
+                        "{INDENT}    {count} library frames, innermost {}",
+                        frame_line(innermost)
+                    ),
+                ),
+            }
+        }
+        if let Some(note) = &stack.note
+            && !stack.frames.is_empty()
+        {
+            self.line(
+                Paint::new().dimmed(),
+                &format!("{INDENT}    ({})", clean(note)),
+            );
+        }
+    }
+
+    fn servers(&mut self, report: &Report) {
+        if report.servers.is_empty() {
+            return;
+        }
+        self.line(Paint::new(), "");
+        for server in &report.servers {
+            let who = match (&server.name, server.pid) {
+                (Some(name), Some(pid)) => format!("{} ({pid})", clean(name)),
+                (None, Some(pid)) => format!("process {pid}"),
+                _ => "nobody known".to_owned(),
+            };
+            let states: Vec<String> = server
+                .states
+                .iter()
+                .map(|(state, count)| format!("{state} {count}"))
+                .collect();
+            self.line(
+                Paint::new().dimmed(),
+                &format!("server ends held by {who}: {}", states.join("   ")),
+            );
+        }
+    }
+
+    fn losses(&mut self, report: &Report) {
+        let lost = report.totals.lost;
+        let lines = [
+            (
+                lost.ring_full,
+                "notices late: the event ring was full (--ring-bytes)",
+            ),
+            (
+                lost.map_full,
+                "sockets not tracked: the socket map was full (--max-sockets)",
+            ),
+            (
+                lost.openers_full,
+                "processes not tallied: the opener map was full",
+            ),
+            (
+                lost.stack_full,
+                "stacks lost: the event ring was full (--ring-bytes)",
+            ),
+            (
+                lost.stack_spared,
+                "stacks not taken: more connects a second than --stacks-per-second",
+            ),
+            (lost.stack_fault, "stacks unreadable"),
+        ];
+        for (count, text) in lines.into_iter().filter(|(count, _)| *count > 0) {
+            self.line(
+                AnsiColor::Red.on_default(),
+                &format!("lost: {count} {text}"),
+            );
+        }
+    }
+}
+
+fn connections(outstanding: u64) -> &'static str {
+    if outstanding == 1 {
+        "connection"
+    } else {
+        "connections"
+    }
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+fn row(columns: [&str; 7]) -> String {
+    let [pid, outstanding, opened, closed, oldest, user, name] = columns;
+    format!(
+        "{pid:>7}  {outstanding:>11}  {opened:>7}  {closed:>7}  {oldest:>8}  {user:<12}  {name}"
+    )
+}
+
+fn headline(opener: &OpenerReport) -> String {
+    let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let name = match (&opener.name, opener.pid) {
+        (Some(name), _) => clean(name),
+        (None, Some(_)) => "?".to_owned(),
+        (None, None) => "unattributed".to_owned(),
+    };
+    let ended = if opener.ended { " (ended)" } else { "" };
+    row([
+        &number(opener.pid.map(u64::from)),
+        &opener.outstanding.to_string(),
+        &number(opener.opened),
+        &number(opener.closed),
+        &opener.oldest_age_s.map_or_else(|| "-".to_owned(), age),
+        &clean(opener.user.as_deref().unwrap_or("-")),
+        &format!("{name}{ended}"),
+    ])
+}
+
+fn socket_line(socket: &SocketReport) -> String {
+    let holders: Vec<String> = socket
+        .holders
+        .iter()
+        .map(|holder| format!("{}/{}", holder.pid, holder.fd))
+        .collect();
+    let holders = if holders.is_empty() {
+        "nobody".to_owned()
+    } else {
+        holders.join(" ")
+    };
+    let idle = socket
+        .idle_s
+        .map(|idle| format!("  idle {}", age(idle)))
+        .unwrap_or_default();
+    let queues = format!(
+        "  rx {} tx {} bytes",
+        socket.rx_queue_bytes.unwrap_or(0),
+        socket.tx_queue_bytes.unwrap_or(0)
+    );
+    let opener = socket
+        .opener
+        .as_ref()
+        .map(|opener| format!("  opened by {} ({})", clean(&opener.name), opener.pid))
+        .unwrap_or_default();
+    format!(
+        "{:<11}  {} -> {}  held by {holders}{idle}{queues}{opener}",
+        socket.state, socket.local, socket.remote
+    )
+}
+
+/// `worker.rs:88 handle_order`, or what is known of the frame.
+fn frame_line(frame: &Frame) -> String {
+    let function = frame
+        .function
+        .as_deref()
+        .map_or_else(|| "?".to_owned(), clean);
+    let last = |path: &str| clean(path.rsplit('/').next().unwrap_or(path));
+    let inlined = if frame.inlined { " (inlined)" } else { "" };
+    match (&frame.file, frame.line, &frame.module) {
+        (Some(file), Some(line), _) => format!("{}:{line} {function}{inlined}", last(file)),
+        (Some(file), None, _) => format!("{} {function}{inlined}", last(file)),
+        (None, _, Some(module)) => format!("{function} in {}", last(module)),
+        (None, ..) => function,
+    }
+}
+
+/// `4 s`, `3 min`, `2 h`, `5 d`: two digits say enough of an age.
+fn age(seconds: f64) -> String {
+    struct Age(f64);
+    impl fmt::Display for Age {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let seconds = self.0;
+            match seconds {
+                ..1.0 => write!(f, "{:.0} ms", seconds * 1000.0),
+                ..120.0 => write!(f, "{seconds:.0} s"),
+                ..7200.0 => write!(f, "{:.0} min", seconds / 60.0),
+                ..172_800.0 => write!(f, "{:.0} h", seconds / 3600.0),
+                _ => write!(f, "{:.0} d", seconds / 86_400.0),
+            }
+        }
+    }
+    Age(seconds).to_string()
+}
+
+fn cut(line: &str, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line.to_owned();
+    }
+    let mut cut: String = line.chars().take(width.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{age, cut};
+
+    #[test]
+    fn ages_are_short() {
+        assert_eq!(age(0.25), "250 ms");
+        assert_eq!(age(4.2), "4 s");
+        assert_eq!(age(180.0), "3 min");
+        assert_eq!(age(90_000.0), "25 h");
+    }
+
+    #[test]
+    fn lines_are_cut_by_characters() {
+        assert_eq!(cut("größer", 4), "grö…");
+        assert_eq!(cut("kurz", 4), "kurz");
+    }
+}

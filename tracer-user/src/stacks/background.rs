@@ -1,0 +1,124 @@
+//! The background: one thread unwinds and names stacks, so that reading the ring never waits.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::{ProcessKey, Resolver, ResolverConfig, Stack, StackSample};
+
+/// Samples that wait; with copies of 32 KiB they hold 16 MiB.
+const WAITING_MAX: usize = 512;
+/// Different stacks that are kept although no socket has them any more.
+const IDLE_STACKS_MAX: usize = 1024;
+
+enum Job<Tag> {
+    Resolve {
+        tag: Tag,
+        process: ProcessKey,
+        sample: StackSample,
+    },
+    Forget(ProcessKey),
+}
+
+/// A handle on the thread; it ends when the handle is dropped. `Tag` says whose a stack is.
+pub struct Background<Tag> {
+    jobs: SyncSender<Job<Tag>>,
+    resolved: UnboundedReceiver<(Tag, Arc<Stack>)>,
+    waiting: usize,
+}
+
+impl<Tag: Send + 'static> Background<Tag> {
+    /// # Errors
+    ///
+    /// The system refused a thread.
+    pub fn start(config: ResolverConfig) -> std::io::Result<Self> {
+        let (jobs, todo) = sync_channel(WAITING_MAX);
+        let (done, resolved) = unbounded_channel();
+        thread::Builder::new()
+            .name("connleak-stacks".to_owned())
+            .spawn(move || work(&mut Resolver::new(config), &todo, &done))?;
+        Ok(Self {
+            jobs,
+            resolved,
+            waiting: 0,
+        })
+    }
+
+    /// Asks for a stack. False if too many wait already: the sample is dropped.
+    pub fn ask(&mut self, tag: Tag, process: ProcessKey, sample: StackSample) -> bool {
+        let job = Job::Resolve {
+            tag,
+            process,
+            sample,
+        };
+        let sent = self.jobs.try_send(job).is_ok();
+        self.waiting += usize::from(sent);
+        sent
+    }
+
+    /// The process called exec or ended: its modules are not what they were.
+    pub fn forget(&self, process: ProcessKey) {
+        // When the queue is full, the resolver's own bound forgets the process later.
+        let _ = self.jobs.try_send(Job::Forget(process));
+    }
+
+    /// Stacks that were asked for and have not come back.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// The next stack. Pends while none is asked for.
+    pub async fn next(&mut self) -> Option<(Tag, Arc<Stack>)> {
+        let next = self.resolved.recv().await;
+        self.waiting = self.waiting.saturating_sub(1);
+        next
+    }
+
+    /// A stack that is there already.
+    pub fn try_next(&mut self) -> Option<(Tag, Arc<Stack>)> {
+        let next = self.resolved.try_recv().ok()?;
+        self.waiting = self.waiting.saturating_sub(1);
+        Some(next)
+    }
+}
+
+fn work<Tag>(
+    resolver: &mut Resolver,
+    todo: &Receiver<Job<Tag>>,
+    done: &UnboundedSender<(Tag, Arc<Stack>)>,
+) {
+    let mut known: HashSet<Arc<Stack>> = HashSet::new();
+    while let Ok(job) = todo.recv() {
+        match job {
+            Job::Resolve {
+                tag,
+                process,
+                sample,
+            } => {
+                let stack = Arc::new(resolver.resolve(process, &sample));
+                // One allocation for all sockets of a leak, however many there are.
+                let stack = match known.get(&stack) {
+                    Some(known) => Arc::clone(known),
+                    None => {
+                        known.insert(Arc::clone(&stack));
+                        stack
+                    }
+                };
+                if known.len() > IDLE_STACKS_MAX {
+                    known.retain(|stack| Arc::strong_count(stack) > 1);
+                }
+                if done.send((tag, stack)).is_err() {
+                    return;
+                }
+            }
+            Job::Forget(process) => resolver.forget(process),
+        }
+    }
+}
