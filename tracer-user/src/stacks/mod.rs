@@ -1,13 +1,19 @@
 //! A connect stack: the frames that were on the user stack when connect was called.
 
 mod cache;
+#[cfg(test)]
+mod corrupt;
 mod demangle;
 mod elf;
+mod ending;
+mod glob;
 mod image;
 mod images;
+mod library;
 mod modules;
 mod packed;
 mod resolver;
+mod site;
 mod symbolize;
 mod unwind;
 
@@ -15,6 +21,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use resolver::{Resolver, ResolverConfig};
+pub use site::{FoldedFrame, Site, SiteRule, SiteRules, Subject};
 
 /// One process, also when its pid is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
