@@ -11,7 +11,7 @@ use connleak::stacks::{Registers, StackSample};
 const PAGE_BYTES: u64 = 4096;
 
 /// Stops the thread, takes registers and up to `bound_bytes` of stack, lets it run on.
-pub fn capture(thread: u32, bound_bytes: usize) -> io::Result<StackSample> {
+pub(crate) fn capture(thread: u32, bound_bytes: usize) -> io::Result<StackSample> {
     let attached = Attached::to(thread as libc::pid_t)?;
     let registers = attached.registers()?;
     let memory = File::open(format!("/proc/{thread}/mem"))?;
@@ -67,7 +67,7 @@ impl Drop for Attached {
     }
 }
 
-pub fn request(
+pub(crate) fn request(
     request: libc::c_uint,
     thread: libc::pid_t,
     data: *mut libc::c_void,

@@ -2,12 +2,13 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 mod capture;
+mod hostile;
 mod target;
 
 use std::path::Path;
 use std::process::Command;
 
-use connleak::stacks::{Frame, Resolver, ResolverConfig, Stack};
+use connleak::stacks::{Frame, Resolver, ResolverConfig, SiteRules, Stack};
 
 use capture::capture;
 use target::{FullListener, Target, build_c, build_rust, marked_line};
@@ -101,6 +102,11 @@ fn assert_c_lines(stack: &Stack) {
     );
 }
 
+fn site_of(stack: &Stack) -> String {
+    let site = SiteRules::default().site(&stack.frames);
+    site.expect("a site").to_string()
+}
+
 fn c_stack(flags: &[&str], arguments: &[&str]) -> Stack {
     let dir = tempfile::tempdir().expect("a directory");
     let binary = dir.path().join("client");
@@ -115,6 +121,8 @@ fn a_position_independent_program_without_frame_pointers_is_named_to_start() {
     let stack = c_stack(&["-g", "-fPIE", "-pie"], &[]);
     assert_whole_c_stack(&stack);
     assert_c_lines(&stack);
+    let marked = marked_line("client.c", "connect");
+    assert_eq!(site_of(&stack), format!("client.c:{marked} open_inlined"));
 }
 
 #[test]
@@ -186,6 +194,7 @@ fn a_rust_release_program_is_named_and_demangled() {
         let stack = resolve(&target);
         assert_order(&stack, &["get_client", "handle_order", "main", "_start"]);
         assert_eq!(stack.note, None, "{stack:#?}");
+        assert!(site_of(&stack).contains("get_client"), "{stack:#?}");
         if flags[0] == "-g" {
             for function in ["get_client", "handle_order"] {
                 let marked = marked_line("client.rs", function);
@@ -193,4 +202,75 @@ fn a_rust_release_program_is_named_and_demangled() {
             }
         }
     }
+}
+
+#[test]
+fn a_separate_debug_file_found_by_build_id_gives_lines() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (binary, debug) = (dir.path().join("client"), dir.path().join("client.debug"));
+    build_c(&binary, &["-g", "-Wl,--build-id=0x00112233445566778899"]);
+    target::split_debug(&binary, &debug);
+    let by_id = dir.path().join(".build-id/00");
+    std::fs::create_dir_all(&by_id).expect("a directory");
+    std::fs::rename(&debug, by_id.join("112233445566778899.debug")).expect("the debug file");
+    let listener = FullListener::open().expect("a full listener");
+    let target = Target::spawn(&mut command(&binary, &listener)).expect("a target");
+    let sample = capture(target.thread_in_connect(), COPY_BYTES).expect("a sample");
+    let config = ResolverConfig {
+        debug_dirs: vec![dir.path().to_owned()],
+        ..ResolverConfig::default()
+    };
+    let stack = Resolver::new(config).resolve(target.key(), &sample);
+    assert_whole_c_stack(&stack);
+    assert_c_lines(&stack);
+}
+
+/// Prints what the work costs: `cargo test --release -- --ignored --nocapture cost`.
+#[test]
+#[ignore = "prints figures, asserts nothing"]
+fn cost_of_a_stack() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let binary = dir.path().join("client");
+    build_rust(&binary, &["-g"]);
+    let listener = FullListener::open().expect("a full listener");
+    let target = Target::spawn(&mut command(&binary, &listener)).expect("a target");
+    let sample = capture(target.thread_in_connect(), COPY_BYTES).expect("a sample");
+    let mut resolver = Resolver::new(ResolverConfig::default());
+    let timed = |what: &str, runs: u32, work: &mut dyn FnMut()| {
+        let start = std::time::Instant::now();
+        for _ in 0..runs {
+            work();
+        }
+        let each_us = start.elapsed().as_secs_f64() * 1e6 / f64::from(runs);
+        eprintln!("{what}: {each_us:.1} us");
+    };
+    timed("first module table", 1, &mut || {
+        resolver.observe(target.key())
+    });
+    timed("module table again", 100, &mut || {
+        resolver.forget(target.key());
+        resolver.observe(target.key());
+    });
+    timed("first stack", 1, &mut || {
+        drop(resolver.resolve(target.key(), &sample))
+    });
+    timed("stack, all cached", 10_000, &mut || {
+        drop(resolver.resolve(target.key(), &sample))
+    });
+    let rules = SiteRules::default();
+    let stack = resolver.resolve(target.key(), &sample);
+    timed("site", 1_000, &mut || drop(rules.site(&stack.frames)));
+    let mut uncached = Resolver::new(ResolverConfig {
+        cache_bytes: 0,
+        ..ResolverConfig::default()
+    });
+    uncached.resolve(target.key(), &sample);
+    timed("stack, names looked up", 100, &mut || {
+        drop(uncached.resolve(target.key(), &sample))
+    });
+    eprintln!(
+        "frames: {}, held: {} bytes",
+        stack.frames.len(),
+        resolver.held_bytes()
+    );
 }

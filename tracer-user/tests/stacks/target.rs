@@ -1,7 +1,7 @@
 //! A target: a program built here that stays inside connect until it is killed.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -13,13 +13,13 @@ const CONNECT_SYSCALL: &str = "42 ";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A listener whose queue is full, so that connect waits for an answer that never comes.
-pub struct FullListener {
+pub(crate) struct FullListener {
     listener: TcpListener,
     _queued: Vec<TcpStream>,
 }
 
 impl FullListener {
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         // SAFETY: the descriptor is open for as long as `listener` lives; listen takes no pointers.
         if unsafe { libc::listen(listener.as_raw_fd(), 0) } != 0 {
@@ -37,32 +37,28 @@ impl FullListener {
         })
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         let address = self.listener.local_addr();
         address.map_or(0, |address| address.port())
-    }
-
-    pub fn address(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port())
     }
 }
 
 /// Killed, by its own pid, when dropped.
-pub struct Target {
+pub(crate) struct Target {
     child: Child,
 }
 
 impl Target {
-    pub fn spawn(command: &mut Command) -> io::Result<Self> {
+    pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
         let child = command.spawn()?;
         Ok(Self { child })
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn key(&self) -> ProcessKey {
+    pub(crate) fn key(&self) -> ProcessKey {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
         let stat = stat.expect("the target is alive");
         let after_name = stat.rsplit_once(") ").expect("a name in brackets").1;
@@ -75,7 +71,7 @@ impl Target {
     }
 
     /// Waits until one of its threads is inside connect and returns that thread's id.
-    pub fn thread_in_connect(&self) -> u32 {
+    pub(crate) fn thread_in_connect(&self) -> u32 {
         let started = Instant::now();
         loop {
             if let Some(thread) = self.find_thread_in_connect() {
@@ -95,7 +91,7 @@ impl Target {
         })
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // A target that has already ended needs nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -119,7 +115,7 @@ fn run(command: &mut Command) {
     assert!(status.success(), "{command:?} failed");
 }
 
-pub fn build_c(to: &Path, flags: &[&str]) {
+pub(crate) fn build_c(to: &Path, flags: &[&str]) {
     let mut command = Command::new("gcc");
     command.args(["-O2", "-fomit-frame-pointer", "-pthread"]);
     run(command
@@ -129,7 +125,7 @@ pub fn build_c(to: &Path, flags: &[&str]) {
         .args(flags));
 }
 
-pub fn build_rust(to: &Path, flags: &[&str]) {
+pub(crate) fn build_rust(to: &Path, flags: &[&str]) {
     let mut command = Command::new("rustc");
     command.args(["--edition", "2021", "-C", "opt-level=3"]);
     run(command
@@ -139,8 +135,26 @@ pub fn build_rust(to: &Path, flags: &[&str]) {
         .args(flags));
 }
 
+/// A program whose `main` lies in `library`.
+pub(crate) fn build_around(to: &Path, library: &Path) {
+    let mut command = Command::new("gcc");
+    command
+        .args(["-x", "c", "/dev/null", "-x", "none"])
+        .arg(library);
+    run(command.arg("-o").arg(to));
+}
+
+/// Moves the debug information and the symbols of `binary` to `debug`.
+pub(crate) fn split_debug(binary: &Path, debug: &Path) {
+    run(Command::new("objcopy")
+        .arg("--only-keep-debug")
+        .arg(binary)
+        .arg(debug));
+    run(Command::new("strip").arg(binary));
+}
+
 /// The line that carries the comment `LINE marker`.
-pub fn marked_line(fixture_name: &str, marker: &str) -> u32 {
+pub(crate) fn marked_line(fixture_name: &str, marker: &str) -> u32 {
     let text = std::fs::read_to_string(fixture(fixture_name)).expect("the fixture");
     let wanted = format!("LINE {marker}");
     let is_marked = |line: &str| {
