@@ -9,6 +9,9 @@ use super::{Frame, StackSample};
 /// Code this close behind an ELF file's entry point is `_start`, which a stripped file cannot name.
 const START_BYTES: u64 = 64;
 
+const BY_FRAME_POINTERS: &str =
+    "the frames outside it were found by frame pointers and may be wrong";
+
 /// `None` if the outermost frame is where a thread begins.
 pub(super) fn early_end(
     table: &ModuleTable,
@@ -72,19 +75,19 @@ pub(super) fn doubts(table: &ModuleTable, walk: &Walk) -> Vec<String> {
         let Some(mapping) = table.at(address.address_for_lookup()) else {
             continue;
         };
+        let guessed = at < last;
         let doubt = match &mapping.code {
+            Code::Unreadable(why) if guessed => {
+                format!("no names in {}: {why}; {BY_FRAME_POINTERS}", mapping.path)
+            }
             Code::Unreadable(why) => format!("no names in {}: {why}", mapping.path),
             // Go keeps frame pointers everywhere, so that its frames need no tables.
             Code::Image { image, .. }
-                if at < last
+                if guessed
                     && image.unwind.is_empty()
                     && image.elf.section(".gopclntab").is_none() =>
             {
-                format!(
-                    "frames beyond {} were found by frame pointers and may be wrong: \
-                     it has no unwind tables",
-                    mapping.path
-                )
+                format!("no unwind tables in {}; {BY_FRAME_POINTERS}", mapping.path)
             }
             _ => continue,
         };

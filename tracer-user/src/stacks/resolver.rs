@@ -19,6 +19,8 @@ use super::{Frame, FrameKind, ProcessKey, Stack, StackSample};
 /// A table that was just read and did not change is not read again for every stack: a target with
 /// wild return addresses would make us do so.
 const REFRESH_PAUSE: Duration = Duration::from_millis(100);
+/// A library that took the place of another leaves no trace but in the table itself.
+const TABLE_AGE_MAX: Duration = Duration::from_secs(5);
 const TICKS_PER_SECOND: u64 = 100;
 
 #[derive(Clone, Debug)]
@@ -71,7 +73,8 @@ struct Process {
     table: ModuleTable,
     unwinder: ProcessUnwinder,
     used_at: u64,
-    /// When the table was last read without finding a change.
+    read_at: Instant,
+    /// When the table was last read again without finding a change.
     unchanged_at: Option<Instant>,
 }
 
@@ -137,6 +140,9 @@ impl Resolver {
         let Some(mut process) = self.processes.remove(&key) else {
             return Stack::missing("its module table was lost");
         };
+        if process.read_at.elapsed() > TABLE_AGE_MAX {
+            self.refresh(key, &mut process);
+        }
         let mut walk = process.unwinder.walk(&process.table, sample);
         if let Stop::OutsideCode(_) = walk.stop
             && self.refresh(key, &mut process)
@@ -160,6 +166,7 @@ impl Resolver {
             unwinder: ProcessUnwinder::new(&table),
             table,
             used_at: self.clock,
+            read_at: Instant::now(),
             unchanged_at: None,
         };
         self.processes.insert(key, process);
@@ -196,16 +203,17 @@ impl Resolver {
         if paused == Some(true) {
             return false;
         }
-        let Ok(table) = self.read_table(key, &process.table) else {
-            process.unchanged_at = Some(Instant::now());
-            return false;
+        process.read_at = Instant::now();
+        let changed = match self.read_table(key, &process.table) {
+            Ok(table) if !table.is_same(&process.table) => table,
+            // Ended, or nothing new: what is known stays the best there is.
+            _ => {
+                process.unchanged_at = Some(process.read_at);
+                return false;
+            }
         };
-        if table.is_same(&process.table) {
-            process.unchanged_at = Some(Instant::now());
-            return false;
-        }
-        process.unwinder = ProcessUnwinder::new(&table);
-        process.table = table;
+        process.unwinder = ProcessUnwinder::new(&changed);
+        process.table = changed;
         true
     }
 
@@ -324,6 +332,7 @@ impl Resolver {
             unwinder: ProcessUnwinder::new(&table),
             table,
             used_at: 0,
+            read_at: Instant::now(),
             unchanged_at: Some(Instant::now()),
         };
         self.processes.insert(key, process);

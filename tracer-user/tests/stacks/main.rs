@@ -8,7 +8,7 @@ mod target;
 use std::path::Path;
 use std::process::Command;
 
-use connleak::stacks::{Frame, Resolver, ResolverConfig, SiteRules, Stack};
+use connleak::stacks::{Frame, FrameKind, Resolver, ResolverConfig, SiteRules, Stack};
 
 use capture::capture;
 use target::{FullListener, Target, build_c, build_rust, marked_line};
@@ -180,6 +180,20 @@ fn a_thread_is_named_to_its_root() {
 }
 
 #[test]
+fn code_written_at_run_time_is_a_frame_without_a_name() {
+    let stack = c_stack(&["-g"], &["jit"]);
+    assert_order(&stack, &["get_client", "handle_order", "main", "_start"]);
+    assert_eq!(stack.note, None, "{stack:#?}");
+    let written: Vec<&Frame> = stack
+        .frames
+        .iter()
+        .filter(|frame| frame.kind == FrameKind::Jit)
+        .collect();
+    assert_eq!(written.len(), 1, "{stack:#?}");
+    assert_eq!((&written[0].function, &written[0].module), (&None, &None));
+}
+
+#[test]
 fn a_rust_release_program_is_named_and_demangled() {
     let dir = tempfile::tempdir().expect("a directory");
     let binary = dir.path().join("client");
@@ -272,5 +286,33 @@ fn cost_of_a_stack() {
         "frames: {}, held: {} bytes",
         stack.frames.len(),
         resolver.held_bytes()
+    );
+}
+
+/// Prints the stack of `CONNLEAK_TARGET`, a shell command that is given the port as `$PORT`.
+#[test]
+#[ignore = "for looking at a program by hand"]
+fn stack_of_a_command() {
+    let Ok(text) = std::env::var("CONNLEAK_TARGET") else {
+        return;
+    };
+    let listener = FullListener::open().expect("a full listener");
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &format!("exec {text}")])
+        .env("PORT", listener.port().to_string());
+    let target = Target::spawn(&mut shell).expect("a target");
+    let stack = resolve(&target);
+    for frame in &stack.frames {
+        let (function, file) = (frame.function.as_deref(), frame.file.as_deref());
+        eprintln!(
+            "{:?} {function:?} {file:?} {:?} {:?}",
+            frame.kind, frame.line, frame.module
+        );
+    }
+    eprintln!(
+        "note {:?}, site {:?}",
+        stack.note,
+        SiteRules::default().site(&stack.frames)
     );
 }
