@@ -70,23 +70,17 @@ fn is_thread_root(
 /// What a reader must know about a stack that may look complete and is not.
 pub(super) fn doubts(table: &ModuleTable, walk: &Walk) -> Vec<String> {
     let mut doubts: Vec<String> = Vec::new();
-    let last = walk.addresses.len().saturating_sub(1);
     for (at, address) in walk.addresses.iter().enumerate() {
         let Some(mapping) = table.at(address.address_for_lookup()) else {
             continue;
         };
-        let guessed = at < last;
+        let guessed = walk.guessed.contains(&at);
         let doubt = match &mapping.code {
             Code::Unreadable(why) if guessed => {
                 format!("no names in {}: {why}; {BY_FRAME_POINTERS}", mapping.path)
             }
             Code::Unreadable(why) => format!("no names in {}: {why}", mapping.path),
-            // Go keeps frame pointers everywhere, so that its frames need no tables.
-            Code::Image { image, .. }
-                if guessed
-                    && image.unwind.is_empty()
-                    && image.elf.section(".gopclntab").is_none() =>
-            {
+            Code::Image { .. } if guessed => {
                 format!("no unwind tables in {}; {BY_FRAME_POINTERS}", mapping.path)
             }
             _ => continue,

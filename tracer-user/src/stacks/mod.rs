@@ -6,6 +6,7 @@ mod corrupt;
 mod demangle;
 mod elf;
 mod ending;
+mod forward;
 mod glob;
 mod image;
 mod images;

@@ -143,11 +143,11 @@ impl Resolver {
         if process.read_at.elapsed() > TABLE_AGE_MAX {
             self.refresh(key, &mut process);
         }
-        let mut walk = process.unwinder.walk(&process.table, sample);
+        let mut walk = process.unwinder.walk(&process.table, sample, &self.sources);
         if let Stop::OutsideCode(_) = walk.stop
             && self.refresh(key, &mut process)
         {
-            walk = process.unwinder.walk(&process.table, sample);
+            walk = process.unwinder.walk(&process.table, sample, &self.sources);
         }
         let stack = self.name(&process.table, &walk, sample);
         self.processes.insert(key, process);
@@ -276,9 +276,9 @@ impl Resolver {
                 named
             }
         };
-        let kind = match image.elf.section(".gopclntab") {
-            Some(_) => FrameKind::Go,
-            None => FrameKind::Native,
+        let kind = match image.is_go() {
+            true => FrameKind::Go,
+            false => FrameKind::Native,
         };
         if named.is_empty() {
             frames.push(Frame::unnamed(kind, module.clone()));

@@ -179,6 +179,26 @@ fn a_thread_is_named_to_its_root() {
     assert_eq!(stack.note, None, "{stack:#?}");
 }
 
+/// musl's connect has no unwind tables: its instructions are followed to its return.
+#[test]
+fn a_musl_program_is_named_to_start() {
+    if Command::new("musl-gcc").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no musl-gcc (package musl-tools)");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let binary = dir.path().join("client");
+    let listener = FullListener::open().expect("a full listener");
+    for flag in ["-pie", "-static"] {
+        target::build_c_with("musl-gcc", &binary, &["-g", flag]);
+        let target = Target::spawn(&mut command(&binary, &listener)).expect("a target");
+        let stack = resolve(&target);
+        assert_order(&stack, &["connect", "get_client", "handle_order", "main"]);
+        assert_c_lines(&stack);
+        assert_eq!(stack.note, None, "{stack:#?}");
+    }
+}
+
 #[test]
 fn code_written_at_run_time_is_a_frame_without_a_name() {
     let stack = c_stack(&["-g"], &["jit"]);

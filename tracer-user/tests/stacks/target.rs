@@ -116,7 +116,11 @@ fn run(command: &mut Command) {
 }
 
 pub(crate) fn build_c(to: &Path, flags: &[&str]) {
-    let mut command = Command::new("gcc");
+    build_c_with("gcc", to, flags);
+}
+
+pub(crate) fn build_c_with(compiler: &str, to: &Path, flags: &[&str]) {
+    let mut command = Command::new(compiler);
     command.args(["-O2", "-fomit-frame-pointer", "-pthread"]);
     run(command
         .arg(fixture("client.c"))
