@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use bytes::Bytes;
 use framehop::ExplicitModuleSectionInfo;
+use gimli::UnwindSection;
 
 use super::elf::{Elf, ElfError, ElfSource, u32_at};
 use super::symbolize::{NameSources, NamedFrame, Names};
@@ -103,6 +104,21 @@ impl Image {
         }
     }
 
+    /// Up to `size_bytes` of the code at `address` (as the file counts).
+    pub(super) fn code_at(&self, address: u64, size_bytes: u64) -> Option<Vec<u8>> {
+        let segment = self.elf.load_segment_at(address)?;
+        let skipped = address - segment.address;
+        let size_bytes = size_bytes.min(segment.file_bytes - skipped);
+        let offset = segment.offset.checked_add(skipped)?;
+        self.source
+            .read("code", offset, size_bytes, size_bytes)
+            .ok()
+    }
+
+    pub(super) fn is_go(&self) -> bool {
+        self.elf.section(".gopclntab").is_some()
+    }
+
     pub(super) fn names_bytes(&self) -> u64 {
         match &*self.names.borrow() {
             NameState::Ready(names) => names.bytes,
@@ -188,6 +204,31 @@ impl UnwindTables {
 
     pub(super) fn is_empty(&self) -> bool {
         self.eh_frame.is_none() && self.debug_frame.is_none()
+    }
+
+    /// Whether an entry of the tables is about `address`; the unwinder itself does not tell.
+    pub(super) fn covers(&self, address: u64) -> bool {
+        const SCANNED_MAX_BYTES: usize = 1 << 20;
+        let Some((frames_at, frames)) = &self.eh_frame else {
+            return self.debug_frame.is_some();
+        };
+        let mut bases = gimli::BaseAddresses::default().set_eh_frame(*frames_at);
+        let section = gimli::EhFrame::new(frames, gimli::LittleEndian);
+        let cie = gimli::EhFrame::cie_from_offset;
+        let entry = match &self.eh_frame_header {
+            Some((header_at, header)) => {
+                bases = bases.set_eh_frame_hdr(*header_at);
+                let header = gimli::EhFrameHdr::new(header, gimli::LittleEndian);
+                let header = header.parse(&bases, 8).ok();
+                let table = header.as_ref().and_then(|header| header.table());
+                table.and_then(|table| table.fde_for_address(&section, &bases, address, cie).ok())
+            }
+            // Static musl programs have no index. A large table without one is not worth reading
+            // for every address.
+            None if frames.len() > SCANNED_MAX_BYTES => return true,
+            None => section.fde_for_address(&bases, address, cie).ok(),
+        };
+        entry.is_some_and(|entry| entry.contains(address))
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -172,3 +172,26 @@ fn read_own_vdso(own_proc: &Path) -> io::Result<Bytes> {
     File::open(own_proc.join("mem"))?.read_exact_at(&mut bytes, start)?;
     Ok(bytes.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vdso_is_read_from_memory_and_has_unwind_tables() {
+        let mut images = ImageStore::new(ImageBounds {
+            images: 1,
+            names_bytes: 0,
+            section_bytes: 1 << 20,
+        });
+        let vdso = images.vdso(Path::new("/proc")).expect("a vdso");
+        assert!(!vdso.unwind.is_empty());
+        assert!(vdso.elf.section(".dynsym").is_some());
+    }
+
+    #[test]
+    fn pipes_and_devices_are_not_opened() {
+        assert!(open_regular(Path::new("/dev/zero")).is_err());
+        assert!(open_regular(Path::new("/proc/self")).is_err());
+    }
+}

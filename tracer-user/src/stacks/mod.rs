@@ -1,9 +1,25 @@
 //! A connect stack: the frames that were on the user stack when connect was called.
+//!
+//! # Layout
+//! In the order of the work: `modules` (what is mapped where) over `images` and `image` (each ELF
+//! file once) over `elf` (its headers, in bounds); `unwind` (registers and copy to addresses), with
+//! `forward` where no table covers the code; `symbolize` (addresses to names) over `packed` (our own
+//! copy of a file's symbols) and `demangle`, kept in `cache`; `ending` (whole, or early and why);
+//! `resolver` wires them. `site`, `library` and `glob` then say which frame is the user's own.
+//!
+//! Interpreter frames are decoded elsewhere and merged into a finished [`Stack`]: native frames
+//! come out of [`Resolver::resolve`] innermost first, each with its module, so that an interpreter's
+//! own C frames can be told by module and replaced. Everything a target can write (memory, ELF
+//! files, debug information) is hostile input read by root: bounded, copied, never followed by name.
 
 mod background;
 mod cache;
+#[cfg(test)]
+mod corrupt;
 mod demangle;
 mod elf;
+mod ending;
+mod forward;
 mod glob;
 mod image;
 mod images;

@@ -185,6 +185,19 @@ fn parse_executable(line: &str) -> Option<Mapping> {
 }
 
 #[cfg(test)]
+impl Mapping {
+    pub(super) fn of_image(range: Range<u64>, image: Rc<Image>, bias: u64) -> Self {
+        Self {
+            range,
+            offset: 0,
+            device_inode: ("".into(), 1),
+            path: "/test/image".into(),
+            code: Code::Image { image, bias },
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

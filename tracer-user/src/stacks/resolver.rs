@@ -7,9 +7,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use framehop::FrameAddress;
-
 use super::cache::NameCache;
+use super::ending::{doubts, early_end};
 use super::images::{ImageBounds, ImageStore};
 use super::modules::{Code, Mapping, ModuleTable};
 use super::packed::PackBounds;
@@ -20,8 +19,8 @@ use super::{Frame, FrameKind, ProcessKey, Stack, StackSample};
 /// A table that was just read and did not change is not read again for every stack: a target with
 /// wild return addresses would make us do so.
 const REFRESH_PAUSE: Duration = Duration::from_millis(100);
-/// Code this close behind an ELF file's entry point is `_start`, which a stripped file cannot name.
-const START_BYTES: u64 = 64;
+/// A library that took the place of another leaves no trace but in the table itself.
+const TABLE_AGE_MAX: Duration = Duration::from_secs(5);
 const TICKS_PER_SECOND: u64 = 100;
 
 #[derive(Clone, Debug)]
@@ -74,7 +73,8 @@ struct Process {
     table: ModuleTable,
     unwinder: ProcessUnwinder,
     used_at: u64,
-    /// When the table was last read without finding a change.
+    read_at: Instant,
+    /// When the table was last read again without finding a change.
     unchanged_at: Option<Instant>,
 }
 
@@ -140,11 +140,14 @@ impl Resolver {
         let Some(mut process) = self.processes.remove(&key) else {
             return Stack::missing("its module table was lost");
         };
-        let mut walk = process.unwinder.walk(&process.table, sample);
+        if process.read_at.elapsed() > TABLE_AGE_MAX {
+            self.refresh(key, &mut process);
+        }
+        let mut walk = process.unwinder.walk(&process.table, sample, &self.sources);
         if let Stop::OutsideCode(_) = walk.stop
             && self.refresh(key, &mut process)
         {
-            walk = process.unwinder.walk(&process.table, sample);
+            walk = process.unwinder.walk(&process.table, sample, &self.sources);
         }
         let stack = self.name(&process.table, &walk, sample);
         self.processes.insert(key, process);
@@ -163,6 +166,7 @@ impl Resolver {
             unwinder: ProcessUnwinder::new(&table),
             table,
             used_at: self.clock,
+            read_at: Instant::now(),
             unchanged_at: None,
         };
         self.processes.insert(key, process);
@@ -199,16 +203,17 @@ impl Resolver {
         if paused == Some(true) {
             return false;
         }
-        let Ok(table) = self.read_table(key, &process.table) else {
-            process.unchanged_at = Some(Instant::now());
-            return false;
+        process.read_at = Instant::now();
+        let changed = match self.read_table(key, &process.table) {
+            Ok(table) if !table.is_same(&process.table) => table,
+            // Ended, or nothing new: what is known stays the best there is.
+            _ => {
+                process.unchanged_at = Some(process.read_at);
+                return false;
+            }
         };
-        if table.is_same(&process.table) {
-            process.unchanged_at = Some(Instant::now());
-            return false;
-        }
-        process.unwinder = ProcessUnwinder::new(&table);
-        process.table = table;
+        process.unwinder = ProcessUnwinder::new(&changed);
+        process.table = changed;
         true
     }
 
@@ -271,9 +276,9 @@ impl Resolver {
                 named
             }
         };
-        let kind = match image.elf.section(".gopclntab") {
-            Some(_) => FrameKind::Go,
-            None => FrameKind::Native,
+        let kind = match image.is_go() {
+            true => FrameKind::Go,
+            false => FrameKind::Native,
         };
         if named.is_empty() {
             frames.push(Frame::unnamed(kind, module.clone()));
@@ -287,92 +292,6 @@ impl Resolver {
             inlined: named.inlined,
         }));
     }
-}
-
-/// `None` if the outermost frame is where a thread begins.
-fn early_end(
-    table: &ModuleTable,
-    walk: &Walk,
-    sample: &StackSample,
-    outermost: Option<&Frame>,
-) -> Option<String> {
-    match walk.stop {
-        Stop::Root => None,
-        Stop::NoCaller if is_thread_root(table, walk.addresses.last(), outermost) => None,
-        Stop::NoCaller => Some("no caller was found".to_owned()),
-        Stop::Unread(_) if sample.bounded => Some(format!(
-            "only {} KiB of it were copied; raise --stack-bytes",
-            sample.copy.len() >> 10
-        )),
-        Stop::Unread(address) => Some(format!("its memory at {address:#x} was not copied")),
-        Stop::OutsideCode(address) => Some(format!("{address:#x} lies in no executable mapping")),
-        Stop::Inconsistent => Some("the caller's registers could not be recovered".to_owned()),
-        Stop::TooDeep => Some(format!("more than {FRAMES_MAX} frames")),
-    }
-}
-
-fn is_thread_root(
-    table: &ModuleTable,
-    address: Option<&FrameAddress>,
-    outermost: Option<&Frame>,
-) -> bool {
-    const ROOTS: [&str; 10] = [
-        "_start",
-        "clone",
-        "__clone",
-        "clone3",
-        "__clone3",
-        "runtime.goexit",
-        "runtime.goexit.abi0",
-        "runtime.mstart",
-        "runtime.mstart.abi0",
-        "runtime.rt0_go.abi0",
-    ];
-    let name = outermost.and_then(|frame| frame.function.as_deref());
-    if name.is_some_and(|name| ROOTS.contains(&name)) {
-        return true;
-    }
-    let Some(address) = address.map(|address| address.address_for_lookup()) else {
-        return false;
-    };
-    match table.at(address).map(|mapping| &mapping.code) {
-        Some(Code::Image { image, bias }) => address
-            .wrapping_sub(*bias)
-            .checked_sub(image.elf.entry)
-            .is_some_and(|distance| distance < START_BYTES),
-        _ => false,
-    }
-}
-
-/// What a reader must know about a stack that may look complete and is not.
-fn doubts(table: &ModuleTable, walk: &Walk) -> Vec<String> {
-    let mut doubts: Vec<String> = Vec::new();
-    let last = walk.addresses.len().saturating_sub(1);
-    for (at, address) in walk.addresses.iter().enumerate() {
-        let Some(mapping) = table.at(address.address_for_lookup()) else {
-            continue;
-        };
-        let doubt = match &mapping.code {
-            Code::Unreadable(why) => format!("no names in {}: {why}", mapping.path),
-            // Go keeps frame pointers everywhere, so that its frames need no tables.
-            Code::Image { image, .. }
-                if at < last
-                    && image.unwind.is_empty()
-                    && image.elf.section(".gopclntab").is_none() =>
-            {
-                format!(
-                    "frames beyond {} were found by frame pointers and may be wrong: \
-                     it has no unwind tables",
-                    mapping.path
-                )
-            }
-            _ => continue,
-        };
-        if !doubts.contains(&doubt) {
-            doubts.push(doubt);
-        }
-    }
-    doubts
 }
 
 /// Field 22 of /proc/PID/stat; the name in field 2 may hold spaces and brackets.
@@ -402,6 +321,21 @@ impl Frame {
             kind,
             inlined: false,
         }
+    }
+}
+
+#[cfg(test)]
+impl Resolver {
+    /// For tests: a process whose modules did not come from /proc.
+    pub(super) fn insert(&mut self, key: ProcessKey, table: ModuleTable) {
+        let process = Process {
+            unwinder: ProcessUnwinder::new(&table),
+            table,
+            used_at: 0,
+            read_at: Instant::now(),
+            unchanged_at: Some(Instant::now()),
+        };
+        self.processes.insert(key, process);
     }
 }
 
