@@ -74,11 +74,13 @@ const EVERYWHERE: [Package; 8] = [
 ];
 
 /// Only where the distribution compiled `core` for the BPF target.
-const KERNEL_SIDE: [Package; 4] = [
+const KERNEL_SIDE: [Package; 5] = [
     package("rustc-web", Scope::Demo, Instead::Nothing),
     package("libstd-rust-web-dev-bpf", Scope::Demo, Instead::Nothing),
     package("llvm-22-dev", Scope::Demo, Instead::Nothing),
     package("libxml2-dev", Scope::Demo, Instead::Nothing),
+    // The clippy of rustc-web's release: another one cannot read its `core`.
+    package("rust-web-clippy", Scope::Lint, Instead::Nothing),
 ];
 
 impl Instead {
