@@ -47,7 +47,7 @@ enum Verb {
 fn main() -> ExitCode {
     let verb = Args::parse().verb;
     let done = Workspace::find().and_then(|workspace| match verb {
-        Verb::Setup => setup::run(&workspace, Scope::Tests, setup::Wording::Every).map(succeeded),
+        Verb::Setup => setup::run(&workspace, Scope::Lint, setup::Wording::Every).map(succeeded),
         Verb::Build => build::run(&workspace).map(succeeded),
         Verb::Run(args) => run::run(&workspace, &args),
         Verb::Test(args) => test::run(&workspace, &args),
