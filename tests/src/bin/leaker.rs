@@ -11,6 +11,7 @@ use redis::{Client, Commands as _, Connection, RedisResult};
 
 /// One order each.
 const ORDER_EVERY: Duration = Duration::from_millis(100);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Every third order gives its connection back.
 const CLOSED_ONE_IN: u64 = 3;
 /// A leaker that was forgotten itself must end.
@@ -20,7 +21,10 @@ static STDIN_CLOSED: AtomicBool = AtomicBool::new(false);
 
 #[inline(never)]
 fn get_client(client: &Client) -> RedisResult<Connection> {
-    client.get_connection()
+    let connection = client.get_connection()?;
+    // Work after the call: a tail call would leave this function out of every stack.
+    connection.set_read_timeout(Some(ANSWER_WITHIN))?;
+    Ok(connection)
 }
 
 #[inline(never)]
