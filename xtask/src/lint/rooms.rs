@@ -1,0 +1,74 @@
+//! The rooms of tracer-user and the arrows between them: data flows down this table.
+
+/// A room may import from these rooms, from itself and from [`GIVEN`], from no other.
+pub(super) const ROOMS: [(&str, Sees); 18] = [
+    // Given: values that everything may know.
+    ("config", Sees::Only(&[])),
+    ("clock", Sees::Only(&[])),
+    ("host", Sees::Only(&[])),
+    // Side rooms: what a process and a stack are, before any event names one.
+    ("process", Sees::Only(&[])),
+    ("stacks", Sees::Only(&["process"])),
+    // The stages, in the order data flows.
+    ("kernel", Sees::Only(&[])),
+    ("decode", Sees::Only(&["kernel", "process", "stacks"])),
+    (
+        "sockets",
+        Sees::Only(&["kernel", "decode", "process", "stacks"]),
+    ),
+    (
+        "accounting",
+        Sees::Only(&["decode", "sockets", "process", "stacks"]),
+    ),
+    ("policy", Sees::Only(&[])),
+    (
+        "action",
+        Sees::Only(&["sockets", "process", "accounting", "policy"]),
+    ),
+    // What is told about them.
+    ("redis", Sees::Only(&[])),
+    (
+        "report",
+        Sees::Only(&[
+            "decode",
+            "sockets",
+            "process",
+            "stacks",
+            "accounting",
+            "policy",
+            "redis",
+        ]),
+    ),
+    ("history", Sees::Only(&["accounting", "policy", "report"])),
+    (
+        "export",
+        Sees::Only(&["accounting", "policy", "report", "history"]),
+    ),
+    // What puts them together.
+    ("pipeline", Sees::All),
+    ("daemon", Sees::All),
+    ("cli", Sees::All),
+];
+
+/// Rooms every room may see. Policy takes its clock as an argument.
+pub(super) const GIVEN: [&str; 3] = ["config", "clock", "host"];
+
+/// Crates that only these rooms may name.
+pub(super) const CRATES: [(&str, &[&str]); 4] = [
+    ("aya", &["kernel"]),
+    ("aya_log", &["kernel"]),
+    ("aya_obj", &["kernel"]),
+    ("tracer_ebpf", &["kernel", "decode"]),
+];
+
+/// Rooms that are pure: the crates they may name, and what of std they may not.
+pub(super) const PURE: [(&str, &[&str]); 1] = [("policy", &["std", "core", "alloc", "serde"])];
+/// Of [`GIVEN`], a pure room sees only this.
+pub(super) const GIVEN_PURE: &str = "config";
+pub(super) const IMPURE_STD: [&str; 7] = ["env", "fs", "io", "net", "os", "process", "thread"];
+
+/// What a room may import.
+pub(super) enum Sees {
+    All,
+    Only(&'static [&'static str]),
+}
