@@ -1,3 +1,65 @@
 //! Everything that is done to connleak, one file a verb.
+#![expect(
+    clippy::print_stdout,
+    reason = "a developer's command: words go to the terminal"
+)]
 
-fn main() {}
+mod build;
+mod cargo;
+mod demo;
+mod lint;
+mod run;
+mod setup;
+mod step;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::setup::Scope;
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about, version)]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Find or install what building and testing need; safe to repeat
+    Setup,
+    /// Build the kernel object, then connleak and its test clients, in release
+    Build,
+    /// Build, then run connleak with these arguments (through sudo when not root)
+    Run(run::Args),
+    /// Set up, build, run every test
+    Test(test::Args),
+    /// Formatting, clippy on both sides, the import arrows
+    Lint,
+    /// Trace a leaking client on a private redis-server and print the report
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    let verb = Args::parse().verb;
+    let done = Workspace::find().and_then(|workspace| match verb {
+        Verb::Setup => setup::run(&workspace, Scope::Tests, setup::Wording::Every).map(succeeded),
+        Verb::Build => build::run(&workspace).map(succeeded),
+        Verb::Run(args) => run::run(&workspace, &args),
+        Verb::Test(args) => test::run(&workspace, &args),
+        Verb::Lint => lint::run(&workspace),
+        Verb::Demo(args) => demo::run(&workspace, &args),
+    });
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn succeeded<T>(_: T) -> ExitCode {
+    ExitCode::SUCCESS
+}

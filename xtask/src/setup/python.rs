@@ -1,0 +1,70 @@
+//! The Python environment of the tests: the machine's interpreter with redis-py.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::Wording;
+use crate::step;
+use crate::workspace::{Workspace, which};
+
+/// Pinned: a test that fails must fail for a reason in this repository.
+const REQUIREMENTS: &str = "redis==8.1.0";
+
+pub(super) fn ensure(workspace: &Workspace, wording: Wording) -> Result<()> {
+    let python = workspace.python();
+    let venv = workspace.cache.join("venv");
+    // Written last: an environment whose installation was interrupted has none.
+    let marker = venv.join("connleak-requirements.txt");
+    let fits = fs::read_to_string(&marker).is_ok_and(|found| found == REQUIREMENTS);
+    if fits && imports_redis(&python) {
+        wording.found(
+            "python",
+            &format!("{} with {REQUIREMENTS}", python.display()),
+        );
+        return Ok(());
+    }
+    let machine = machine_python().context("failed to find python3: install it")?;
+    let mut create = Command::new(&machine);
+    create.args(["-m", "venv", "--clear"]).arg(&venv);
+    let mut took = step::run("create the Python environment", &mut create)?.elapsed;
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "install", "--quiet", "--no-input"]);
+    install.args([
+        "--disable-pip-version-check",
+        "--retries",
+        "3",
+        REQUIREMENTS,
+    ]);
+    took += step::run("install redis-py", &mut install)?.elapsed;
+    fs::write(&marker, REQUIREMENTS)
+        .with_context(|| format!("failed to write {}", marker.display()))?;
+    wording.did(
+        "python",
+        &format!(
+            "{REQUIREMENTS} installed in {} s for {}, kept in {}",
+            took.as_secs(),
+            machine.display(),
+            venv.display()
+        ),
+    );
+    Ok(())
+}
+
+/// The distribution's first: a shim of a version manager is not what services run on.
+fn machine_python() -> Option<PathBuf> {
+    let distribution = PathBuf::from("/usr/bin/python3");
+    if distribution.is_file() {
+        return Some(distribution);
+    }
+    which("python3")
+}
+
+fn imports_redis(python: &Path) -> bool {
+    Command::new(python)
+        .args(["-c", "import redis"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
