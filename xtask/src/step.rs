@@ -14,6 +14,8 @@ const REDRAW: Duration = Duration::from_millis(250);
 const LOG_LINE: Duration = Duration::from_secs(8);
 /// A daemon that inherited the pipes must not keep a step alive after its command has ended.
 const DRAIN: Duration = Duration::from_secs(1);
+/// A line that is overdue must not turn the wait into a spin.
+const LEAST_WAIT: Duration = Duration::from_millis(10);
 /// Narrow enough for any terminal: a wrapped line cannot be redrawn.
 const WIDTH: usize = 78;
 
@@ -50,7 +52,7 @@ pub(crate) fn watch(label: &str, command: &mut Command) -> Result<(ExitStatus, D
     let mut output = String::new();
     let mut ended = None;
     loop {
-        match lines.recv_timeout(line.until_due().max(Duration::from_millis(10))) {
+        match lines.recv_timeout(line.until_due().clamp(LEAST_WAIT, REDRAW)) {
             Ok(text) => {
                 output.push_str(&text);
                 output.push('\n');

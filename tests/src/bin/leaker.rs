@@ -27,7 +27,7 @@ fn get_client(client: &Client) -> RedisResult<Connection> {
 fn handle_order(client: &Client, order: u64) -> RedisResult<()> {
     let mut connection = get_client(client)?;
     let _: () = connection.set("order:last", order)?;
-    if order % CLOSED_ONE_IN != 0 {
+    if !order.is_multiple_of(CLOSED_ONE_IN) {
         // The leak: nobody has the connection any more, and it stays open.
         mem::forget(connection);
     }
