@@ -87,14 +87,6 @@ pub struct Counts {
 }
 
 impl Counts {
-    pub fn add(&mut self, outcome: Outcome) {
-        match outcome {
-            Outcome::Passed => self.passed += 1,
-            Outcome::Failed => self.failed += 1,
-            Outcome::Skipped => self.skipped += 1,
-        }
-    }
-
     /// The code a machine leaves with.
     pub fn exit_code(self) -> u32 {
         u32::from(self.failed > 0)

@@ -1,0 +1,122 @@
+//! What stands in a test machine: the tracer, the tests, a Redis and a Python.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::cargo::TestPackage;
+use super::initramfs::Initramfs;
+use super::protocol::{PLAN_PATH, Plan, Step, StepKind};
+
+/// Of the machine that builds; all are Debian's.
+const PROGRAMS: [&str; 10] = [
+    "/usr/bin/redis-server",
+    "/usr/bin/redis-cli",
+    "/usr/bin/redis-benchmark",
+    "/usr/bin/python3.11",
+    "/usr/bin/ss",
+    "/usr/sbin/ip",
+    "/usr/bin/dash",
+    "/usr/bin/cat",
+    "/usr/bin/sleep",
+    "/usr/bin/ls",
+];
+const PYTHON_LIBRARY: &str = "/usr/lib/python3.11";
+/// Large, and of no use to a Redis client.
+const PYTHON_LEFT_OUT: [&str; 9] = [
+    "test",
+    "idlelib",
+    "tkinter",
+    "turtledemo",
+    "ensurepip",
+    "lib2to3",
+    "pydoc_data",
+    "distutils",
+    "config-3.11-x86_64-linux-gnu",
+];
+const TEST_TIME_LIMIT_S: u64 = 120;
+const DOCTOR: &str = "doctor";
+
+/// Builds the one archive that all kernels and families boot.
+pub(super) fn initramfs(
+    tracer: &Path,
+    tests: &TestPackage,
+    only: Option<&str>,
+) -> Result<Initramfs> {
+    let mut root = Initramfs::new();
+    root.program("init", tests.program("guest_init")?)?;
+    root.program("usr/bin/connleak", tracer)?;
+    for program in PROGRAMS {
+        root.program(program, Path::new(program))
+            .context("the virtual machines' programs come from Debian: cargo xtask setup --vm")?;
+    }
+    root.symlink("usr/bin/sh", "dash");
+    root.symlink("usr/bin/python3", "python3.11");
+    python(&mut root)?;
+    for (name, path) in &tests.programs {
+        // Where CARGO_BIN_EXE_* points, and on the PATH.
+        let place = path.to_string_lossy();
+        root.program(&place, path)?;
+        root.symlink(&format!("usr/bin/{name}"), &place);
+    }
+    // Where CARGO_MANIFEST_DIR points.
+    let fixtures = super::workspace().join("tests/fixtures");
+    if fixtures.is_dir() {
+        root.tree(&fixtures, &|_| true)?;
+    }
+    let mut steps = Vec::new();
+    for (name, path) in &tests.kernel_tests {
+        let place = format!("/tests/{name}");
+        root.program(&place, path)?;
+        steps.push(Step {
+            name: name.clone(),
+            argv: vec![place],
+            time_limit_s: TEST_TIME_LIMIT_S,
+            kind: StepKind::TestBinary,
+        });
+    }
+    steps.push(Step {
+        name: DOCTOR.to_owned(),
+        argv: [
+            "/usr/bin/connleak",
+            "doctor",
+            "-o",
+            "json",
+            "--probes",
+            "{family}",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        time_limit_s: 60,
+        kind: StepKind::Capture,
+    });
+    let plan = Plan {
+        env: [
+            ("CONNLEAK_BIN", "/bin/connleak"),
+            ("PYTHONDONTWRITEBYTECODE", "1"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into(),
+        steps,
+        only: only.map(str::to_owned),
+    };
+    root.text(PLAN_PATH, &serde_json::to_string(&plan)?);
+    Ok(root)
+}
+
+fn python(root: &mut Initramfs) -> Result<()> {
+    root.tree(Path::new(PYTHON_LIBRARY), &|path| {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        let parent_is_library = path.parent() == Some(Path::new(PYTHON_LIBRARY));
+        !(parent_is_library && PYTHON_LEFT_OUT.contains(&name))
+    })?;
+    // Extension modules bring libraries of their own: ssl, sqlite, ffi.
+    let extensions = Path::new(PYTHON_LIBRARY).join("lib-dynload");
+    for entry in std::fs::read_dir(&extensions)
+        .with_context(|| format!("failed to read {}", extensions.display()))?
+    {
+        let path: PathBuf = entry?.path();
+        root.program(&path.to_string_lossy(), &path)?;
+    }
+    Ok(())
+}
