@@ -12,6 +12,8 @@ pub const PLAN_PATH: &str = "/plan";
 pub const FAMILY_PARAMETER: &str = "connleak.family=";
 /// The word that begins the console's last line. Without it whatever QEMU returned means nothing.
 pub const VERDICT: &str = "VERDICT";
+/// What stands before a test's name on the console when it begins.
+pub const TEST_BEGINS: &str = "=== ";
 
 /// Everything one boot runs, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,8 @@ use anyhow::{Context, Result};
 
 use super::process::{self, End, Finished};
 use super::protocol::{
-    Counts, FAMILY_PARAMETER, Outcome, PLAN_PATH, Plan, Record, Step, StepKind, TestRecord,
+    Counts, FAMILY_PARAMETER, Outcome, PLAN_PATH, Plan, Record, Step, StepKind, TEST_BEGINS,
+    TestRecord,
 };
 use super::{mounts, poweroff};
 
@@ -169,7 +170,7 @@ impl Guest {
     }
 
     fn test(&mut self, step: &Step, name: &str, arguments: &[&str]) -> Result<()> {
-        writeln!(std::io::stderr(), "=== {name}")?;
+        writeln!(std::io::stderr(), "{TEST_BEGINS}{name}")?;
         drop(std::fs::remove_file(SKIPS_PATH));
         let record = match self.execute(step, arguments, seconds(step)) {
             Ok(finished) => test_record(name, &finished, std::fs::read_to_string(SKIPS_PATH).ok()),

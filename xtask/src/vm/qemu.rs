@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::protocol::{Counts, Record, VERDICT};
+use super::protocol::{Counts, Record, TEST_BEGINS, VERDICT};
 
 const BINARY: &str = "qemu-system-x86_64";
 const POLL: Duration = Duration::from_millis(50);
@@ -90,7 +90,10 @@ impl Machine {
                 duration,
             }),
             Err(cause) => Err(Broken {
-                cause,
+                cause: match running_test(&console) {
+                    Some(test) => format!("{cause} (while {test} ran)"),
+                    None => cause,
+                },
                 console: self.console(),
                 console_tail: tail(&console, 15),
                 records,
@@ -207,6 +210,14 @@ fn judge(exit: &Exit, console: &str, records: &[Record]) -> std::result::Result<
     Ok(counts)
 }
 
+/// PID 1 names each test on the console before it starts it; a record comes only when it is over.
+fn running_test(console: &str) -> Option<&str> {
+    console
+        .lines()
+        .rev()
+        .find_map(|line| line.trim_end().strip_prefix(TEST_BEGINS))
+}
+
 /// A line that is no record was cut off when the machine broke.
 fn parse_records(text: &str) -> Vec<Record> {
     text.lines()
@@ -275,6 +286,13 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn the_running_test_is_the_last_one_named() {
+        let console = "=== a::one\r\nok\r\n=== a::two\r\nBUG: oops\r\n";
+        assert_eq!(running_test(console), Some("a::two"));
+        assert_eq!(running_test("no kernel found\n"), None);
     }
 
     #[test]
