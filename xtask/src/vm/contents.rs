@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::cargo::TestPackage;
+use crate::workspace::Workspace;
+
+use super::artifacts::TestPackage;
 use super::initramfs::Initramfs;
 use super::protocol::{PLAN_PATH, Plan, Step, StepKind};
 
@@ -34,11 +36,17 @@ const PYTHON_LEFT_OUT: [&str; 9] = [
     "distutils",
     "config-3.11-x86_64-linux-gnu",
 ];
-const TEST_TIME_LIMIT_S: u64 = 120;
+/// What Debian's interpreter looks into on its own.
+const PYTHON_PACKAGES: &str = "/usr/lib/python3/dist-packages";
+/// `CONNLEAK_CLIENTS` in the machine.
+const CLIENTS: &str = "/clients";
+/// Longer than a test's own deadlines there (20 s, stretched tenfold), which say what was awaited.
+const TEST_TIME_LIMIT_S: u64 = 240;
 const DOCTOR: &str = "doctor";
 
 /// Builds the one archive that all kernels and families boot.
 pub(super) fn initramfs(
+    workspace: &Workspace,
     tracer: &Path,
     tests: &TestPackage,
     only: Option<&str>,
@@ -53,16 +61,13 @@ pub(super) fn initramfs(
     root.symlink("usr/bin/sh", "dash");
     root.symlink("usr/bin/python3", "python3.11");
     python(&mut root)?;
+    redis_py(&mut root, workspace)?;
     for (name, path) in &tests.programs {
-        // Where CARGO_BIN_EXE_* points, and on the PATH.
-        let place = path.to_string_lossy();
-        root.program(&place, path)?;
-        root.symlink(&format!("usr/bin/{name}"), &place);
+        root.program(&format!("{CLIENTS}/{name}"), path)?;
     }
-    // Where CARGO_MANIFEST_DIR points.
-    let fixtures = super::workspace().join("tests/fixtures");
-    if fixtures.is_dir() {
-        root.tree(&fixtures, &|_| true)?;
+    for path in tests.clients(workspace)? {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        root.program(&format!("{CLIENTS}/{name}"), &path)?;
     }
     let mut steps = Vec::new();
     for (name, path) in &tests.kernel_tests {
@@ -93,6 +98,10 @@ pub(super) fn initramfs(
     let plan = Plan {
         env: [
             ("CONNLEAK_BIN", "/bin/connleak"),
+            ("CONNLEAK_CLIENTS", CLIENTS),
+            ("CONNLEAK_PYTHON", "/usr/bin/python3.11"),
+            // Software emulation: stretches deadlines only.
+            ("CONNLEAK_SLOW", "10"),
             ("PYTHONDONTWRITEBYTECODE", "1"),
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
@@ -105,7 +114,7 @@ pub(super) fn initramfs(
 }
 
 fn python(root: &mut Initramfs) -> Result<()> {
-    root.tree(Path::new(PYTHON_LIBRARY), &|path| {
+    root.tree(Path::new(PYTHON_LIBRARY), PYTHON_LIBRARY, &|path| {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
         let parent_is_library = path.parent() == Some(Path::new(PYTHON_LIBRARY));
         !(parent_is_library && PYTHON_LEFT_OUT.contains(&name))
@@ -119,4 +128,26 @@ fn python(root: &mut Initramfs) -> Result<()> {
         root.program(&path.to_string_lossy(), &path)?;
     }
     Ok(())
+}
+
+/// The packages of setup's virtual environment; pure Python, so whichever interpreter installed them.
+fn redis_py(root: &mut Initramfs, workspace: &Workspace) -> Result<()> {
+    let lib = workspace.cache.join("venv/lib");
+    let failed = || {
+        format!(
+            "failed to find redis-py in {}; run `cargo xtask setup`",
+            lib.display()
+        )
+    };
+    let python = std::fs::read_dir(&lib)
+        .with_context(failed)?
+        .flatten()
+        .next()
+        .with_context(failed)?;
+    let packages = python.path().join("site-packages");
+    root.tree(&packages, PYTHON_PACKAGES, &|path| {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        // Compiled by another interpreter.
+        !["pip", "setuptools", "__pycache__"].contains(&name)
+    })
 }

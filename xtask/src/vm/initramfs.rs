@@ -101,22 +101,28 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Copies a directory for which `keep` holds, at the place it has here.
-    pub(crate) fn tree(&mut self, dir: &Path, keep: &dyn Fn(&Path) -> bool) -> Result<()> {
-        let listing =
-            std::fs::read_dir(dir).with_context(|| format!("failed to read {}", dir.display()))?;
+    /// Copies those files below `from` for which `keep` holds.
+    pub(crate) fn tree(
+        &mut self,
+        from: &Path,
+        to: &str,
+        keep: &dyn Fn(&Path) -> bool,
+    ) -> Result<()> {
+        let listing = std::fs::read_dir(from)
+            .with_context(|| format!("failed to read {}", from.display()))?;
         for entry in listing {
-            let path = entry?.path();
+            let entry = entry?;
+            let path = entry.path();
             if !keep(&path) {
                 continue;
             }
-            let name = path.to_string_lossy().into_owned();
+            let place = format!("{to}/{}", entry.file_name().to_string_lossy());
             // Links out of the tree would dangle; what they show is copied instead.
             if path.is_dir() {
-                self.directory(&name);
-                self.tree(&path, keep)?;
+                self.directory(&place);
+                self.tree(&path, &place, keep)?;
             } else if path.is_file() {
-                self.insert(&name, Entry::Copy(path));
+                self.insert(&place, Entry::Copy(path));
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Virtual machines with Debian's kernels: the kernel tests on every kernel with every probe family.
 
-mod cargo;
+mod artifacts;
 mod contents;
 mod debian;
 mod initramfs;
@@ -16,13 +16,14 @@ mod protocol;
 mod qemu;
 mod table;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::setup::{Scope, Wording};
+use crate::workspace::Workspace;
+use artifacts::TestPackage;
 use kernels::Series;
 use matrix::{Family, Matrix};
 
@@ -38,9 +39,8 @@ const PACKAGES: [&str; 6] = [
 /// The unpacked root stays in memory beside the archive it came from.
 const MEMORY_BASE_MIB: u64 = 768;
 
-/// Run the kernel tests in virtual machines
 #[derive(Debug, clap::Args)]
-pub(crate) struct VmTest {
+pub(crate) struct Args {
     /// Only this kernel series; repeatable
     #[arg(long, value_enum, value_name = "SERIES")]
     kernel: Vec<Series>,
@@ -54,44 +54,39 @@ pub(crate) struct VmTest {
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Seconds one machine may take
-    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 900, value_name = "SECONDS")]
     time_limit: u64,
 }
 
-impl VmTest {
-    /// Fails with 1 when a test failed, with 2 when a machine broke and no test failed.
-    pub(crate) fn run(&self) -> Result<ExitCode> {
-        let started = Instant::now();
-        setup()?;
-        let kernels = kernels::fetch(
-            &or_all(&self.kernel, &Series::ALL),
-            &cache()?.join("kernels"),
-        )?;
-        for kernel in &kernels {
-            eprintln!("kernel {}: {}", kernel.series, kernel.package);
-        }
-        let tracer = cargo::build_tracer(workspace())?;
-        let tests = cargo::TestPackage::build(workspace())?;
-        let dir = workspace().join("target/vm");
-        std::fs::create_dir_all(&dir)
-            .with_context(|| format!("failed to create {}", dir.display()))?;
-        let archive = dir.join("initramfs.cpio");
-        let size_bytes =
-            contents::initramfs(&tracer, &tests, self.only.as_deref())?.write(&archive)?;
-        let size_mib = size_bytes / (1024 * 1024);
-        eprintln!("initramfs: {size_mib} MiB");
-        let matrix = Matrix {
-            initramfs: &archive,
-            memory_mib: u32::try_from(MEMORY_BASE_MIB + 2 * size_mib)?,
-            time_limit: Duration::from_secs(self.time_limit),
-            logs: dir.join("logs"),
-            jobs: self.jobs,
-        };
-        let cells = matrix.run(&kernels, &or_all(&self.family, &Family::ALL))?;
-        writeln!(std::io::stdout(), "{}", table::Table(&cells))?;
-        eprintln!("{:.0} s in all", started.elapsed().as_secs_f32());
-        Ok(verdict(&cells))
+/// Fails with 1 when a test failed, with 2 when a machine broke and no test failed.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    let began = Instant::now();
+    crate::setup::run(workspace, Scope::Tests, Wording::Changes)?;
+    setup()?;
+    let series = or_all(&args.kernel, &Series::ALL);
+    let kernels = kernels::fetch(&series, &workspace.cache.join("kernels"))?;
+    for kernel in &kernels {
+        eprintln!("kernel {}: {}", kernel.series, kernel.package);
     }
+    let tracer = crate::build::run(workspace)?;
+    let tests = TestPackage::build(workspace)?;
+    let dir = workspace.root.join("target/vm");
+    std::fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
+    let root = contents::initramfs(workspace, &tracer, &tests, args.only.as_deref())?;
+    let initramfs = dir.join("initramfs.cpio");
+    let size_mib = root.write(&initramfs)? / (1024 * 1024);
+    eprintln!("initramfs: {size_mib} MiB");
+    let matrix = Matrix {
+        initramfs: &initramfs,
+        memory_mib: u32::try_from(MEMORY_BASE_MIB + 2 * size_mib)?,
+        time_limit: Duration::from_secs(args.time_limit),
+        logs: dir.join("logs"),
+        jobs: args.jobs,
+    };
+    let cells = matrix.run(&kernels, &or_all(&args.family, &Family::ALL))?;
+    println!("{}", table::Table(&cells));
+    eprintln!("{:.0} s in all", began.elapsed().as_secs_f32());
+    Ok(verdict(&cells))
 }
 
 fn verdict(cells: &[matrix::Cell]) -> ExitCode {
@@ -142,14 +137,4 @@ fn is_installed(package: &str) -> bool {
         .args(["-W", "-f", "${db:Status-Status}", package])
         .output()
         .is_ok_and(|output| output.stdout == b"installed")
-}
-
-fn cache() -> Result<PathBuf> {
-    let home = std::env::var_os("HOME").context("failed to find the cache: HOME is not set")?;
-    Ok(PathBuf::from(home).join(".cache/connleak"))
-}
-
-fn workspace() -> &'static Path {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask)
 }

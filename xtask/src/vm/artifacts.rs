@@ -1,10 +1,13 @@
-//! What cargo builds for the machines: the tracer, PID 1 and the kernel tests.
+//! What the tests package becomes for the machines: PID 1, the kernel tests and their clients.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+
+use crate::cargo;
+use crate::workspace::Workspace;
 
 /// Test targets with this prefix run in the machines.
 const KERNEL_TEST_PREFIX: &str = "kernel_";
@@ -37,14 +40,10 @@ pub(super) struct TestPackage {
 }
 
 impl TestPackage {
-    pub(super) fn build(workspace: &Path) -> Result<Self> {
-        let arguments = [
-            "test",
-            "--no-run",
-            "--package",
-            "connleak-tests",
-            "--all-targets",
-        ];
+    pub(super) fn build(workspace: &Workspace) -> Result<Self> {
+        let package = ["--package", "connleak-tests", "--all-targets"];
+        // In release: emulation is slow enough.
+        let arguments = [&["test", "--no-run", "--release"][..], &package].concat();
         let package = Self::parse(&build(workspace, &arguments)?)?;
         if package.kernel_tests.is_empty() {
             bail!(
@@ -52,6 +51,24 @@ impl TestPackage {
             );
         }
         Ok(package)
+    }
+
+    /// The clients that are not Rust, compiled or copied.
+    pub(super) fn clients(&self, workspace: &Workspace) -> Result<Vec<PathBuf>> {
+        let dir = workspace.root.join("target/vm/clients");
+        let output = Command::new(self.program("compile_clients")?)
+            .arg(&dir)
+            .output()
+            .context("failed to run compile_clients")?;
+        if !output.status.success() {
+            bail!(
+                "failed to compile the clients: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        let listing =
+            std::fs::read_dir(&dir).with_context(|| format!("failed to read {}", dir.display()))?;
+        Ok(listing.flatten().map(|entry| entry.path()).collect())
     }
 
     pub(super) fn program(&self, name: &str) -> Result<&Path> {
@@ -88,23 +105,6 @@ impl TestPackage {
     }
 }
 
-/// The tracer as it is released.
-pub(super) fn build_tracer(workspace: &Path) -> Result<PathBuf> {
-    let arguments = [
-        "build",
-        "--release",
-        "--package",
-        "tracer-user",
-        "--bin",
-        "connleak",
-    ];
-    executables(&build(workspace, &arguments)?)?
-        .into_iter()
-        .find(|artifact| artifact.target.name == "connleak")
-        .and_then(|artifact| artifact.executable)
-        .context("failed to find the program connleak among what cargo built")
-}
-
 fn executables(messages: &str) -> Result<Vec<Artifact>> {
     messages
         .lines()
@@ -116,11 +116,10 @@ fn executables(messages: &str) -> Result<Vec<Artifact>> {
         .collect()
 }
 
-fn build(workspace: &Path, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+fn build(workspace: &Workspace, arguments: &[&str]) -> Result<String> {
+    let output = cargo::command(workspace)
         .args(arguments)
         .args(["--quiet", "--message-format=json-render-diagnostics"])
-        .current_dir(workspace)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
