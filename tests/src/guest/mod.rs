@@ -6,4 +6,4 @@ mod process;
 pub mod protocol;
 mod run;
 
-pub use run::run;
+pub use run::{Role, run};

@@ -1,6 +1,7 @@
 //! One command with a time limit, run so that nothing of it is left when it is over.
 
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -34,19 +35,20 @@ impl std::fmt::Display for End {
 const KEPT_BYTES: usize = 16 * 1024;
 const POLL: Duration = Duration::from_millis(5);
 
-/// Runs to the end or the limit, then kills whatever else still lives: as PID 1 that is every process there is.
+/// Runs to the end or the limit, then kills what is left: as PID 1 that is every process there is.
 pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<Finished> {
     let started = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .process_group(0)
         .spawn()?;
     let tail = Arc::new(Mutex::new(Vec::new()));
     let stdout = child.stdout.take().map(|s| read_in_thread(s, &tail));
     let stderr = child.stderr.take().map(|s| read_in_thread(s, &tail));
     let end = wait(child.id() as libc::pid_t, started, limit);
-    kill_all_others();
+    kill_what_is_left(child.id() as libc::pid_t);
     let stdout = stdout.map(join).unwrap_or_default();
     stderr.map(join);
     let output = std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner));
@@ -80,9 +82,15 @@ fn wait(child: libc::pid_t, started: Instant, limit: Duration) -> End {
     }
 }
 
-fn kill_all_others() {
-    // SAFETY: from PID 1 this reaches every process but PID 1 itself.
-    unsafe { libc::kill(-1, libc::SIGKILL) };
+fn kill_what_is_left(group: libc::pid_t) {
+    // SAFETY: as PID 1 every process but this one, under another PID 1 the command's own process group.
+    unsafe {
+        if std::process::id() == 1 {
+            libc::kill(-1, libc::SIGKILL);
+        } else {
+            libc::kill(-group, libc::SIGKILL);
+        }
+    }
     // SAFETY: reaps until no child is left; a null status is allowed.
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {}
 }

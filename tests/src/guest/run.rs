@@ -21,9 +21,18 @@ const RECORDS_LINE: &str = "/dev/ttyS1";
 const SKIPS_PATH: &str = "/run/skips";
 const LIST_TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs as PID 1 and returns only when the machine could not be left.
-pub fn run() -> Result<()> {
-    let counts = match run_plan() {
+/// Who brought the machine up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// This process, which then also mounts everything.
+    Init,
+    /// Another PID 1, which started this process as a service.
+    Service,
+}
+
+/// Returns only when the machine could not be left.
+pub fn run(role: Role) -> Result<()> {
+    let counts = match run_plan(role) {
         Ok(counts) => counts,
         Err(e) => {
             // No verdict line: the host takes this for what it is, a broken machine.
@@ -44,13 +53,14 @@ struct Guest {
     counts: Counts,
 }
 
-fn run_plan() -> Result<Counts> {
-    let missing = mounts::mount_all()?;
-    for line in missing {
-        writeln!(std::io::stderr(), "guest_init: {line}")?;
+fn run_plan(role: Role) -> Result<Counts> {
+    if role == Role::Init {
+        for line in mounts::mount_all()? {
+            writeln!(std::io::stderr(), "guest_init: {line}")?;
+        }
+        mounts::bring_loopback_up().context("failed to bring lo up")?;
+        mounts::raise_file_limit().context("failed to raise the limit of open files")?;
     }
-    mounts::bring_loopback_up().context("failed to bring lo up")?;
-    mounts::raise_file_limit().context("failed to raise the limit of open files")?;
     let plan =
         std::fs::read(PLAN_PATH).with_context(|| format!("failed to read the plan {PLAN_PATH}"))?;
     let plan = serde_json::from_slice(&plan).context("failed to parse the plan")?;

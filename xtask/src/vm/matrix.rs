@@ -15,6 +15,9 @@ pub(crate) enum Family {
     Fentry,
     Kprobe,
     Tracepoint,
+    /// No family but a machine of another kind: `--systemd` asks for it.
+    #[value(skip)]
+    Systemd,
 }
 
 impl Family {
@@ -27,6 +30,7 @@ impl std::fmt::Display for Family {
             Self::Fentry => "fentry",
             Self::Kprobe => "kprobe",
             Self::Tracepoint => "tracepoint",
+            Self::Systemd => "systemd",
         })
     }
 }
@@ -132,7 +136,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// A line as each boot ends: a matrix takes minutes.
-fn report(cell: &Cell, done: usize, total: usize) {
+pub(super) fn report(cell: &Cell, done: usize, total: usize) {
     let seconds = cell.duration().as_secs_f32();
     let word = match &cell.outcome {
         Ok(boot) => format!(

@@ -3,6 +3,7 @@
 mod artifacts;
 mod contents;
 mod debian;
+mod disk;
 mod initramfs;
 mod kernels;
 mod matrix;
@@ -14,8 +15,10 @@ mod newc;
 #[path = "../../../tests/src/guest/protocol.rs"]
 mod protocol;
 mod qemu;
+mod systemd;
 mod table;
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -24,8 +27,9 @@ use anyhow::{Context, Result};
 use crate::setup::{Scope, Wording};
 use crate::workspace::Workspace;
 use artifacts::TestPackage;
-use kernels::Series;
-use matrix::{Family, Matrix};
+use kernels::{Kernel, Series};
+use matrix::{Cell, Family, Matrix};
+use systemd::SystemdGuest;
 
 /// What the machines are made of; also what `SystemdGuest` needs.
 const PACKAGES: [&str; 6] = [
@@ -47,6 +51,9 @@ pub(crate) struct Args {
     /// Only this probe family; repeatable
     #[arg(long, value_enum, value_name = "FAMILY")]
     family: Vec<Family>,
+    /// The checks of tests/systemd on a disk with a real systemd, and nothing else
+    #[arg(long, conflicts_with_all = ["family", "only"])]
+    systemd: bool,
     /// Machines at a time
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -70,9 +77,26 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     }
     let tracer = crate::build::run(workspace)?;
     let tests = TestPackage::build(workspace)?;
+    let cells = if args.systemd {
+        systemd_cells(workspace, args, &kernels, &tracer, &tests)?
+    } else {
+        family_cells(workspace, args, &kernels, &tracer, &tests)?
+    };
+    println!("{}", table::Table(&cells));
+    eprintln!("{:.0} s in all", began.elapsed().as_secs_f32());
+    Ok(verdict(&cells))
+}
+
+fn family_cells(
+    workspace: &Workspace,
+    args: &Args,
+    kernels: &[Kernel],
+    tracer: &Path,
+    tests: &TestPackage,
+) -> Result<Vec<Cell>> {
     let dir = workspace.root.join("target/vm");
     std::fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
-    let root = contents::initramfs(workspace, &tracer, &tests, args.only.as_deref())?;
+    let root = contents::initramfs(workspace, tracer, tests, args.only.as_deref())?;
     let initramfs = dir.join("initramfs.cpio");
     let size_mib = root.write(&initramfs)? / (1024 * 1024);
     eprintln!("initramfs: {size_mib} MiB");
@@ -83,19 +107,37 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         logs: dir.join("logs"),
         jobs: args.jobs,
     };
-    let cells = matrix.run(&kernels, &or_all(&args.family, &Family::ALL))?;
-    println!("{}", table::Table(&cells));
-    eprintln!("{:.0} s in all", began.elapsed().as_secs_f32());
-    Ok(verdict(&cells))
+    matrix.run(kernels, &or_all(&args.family, &Family::ALL))
 }
 
-fn verdict(cells: &[matrix::Cell]) -> ExitCode {
+fn systemd_cells(
+    workspace: &Workspace,
+    args: &Args,
+    kernels: &[Kernel],
+    tracer: &Path,
+    tests: &TestPackage,
+) -> Result<Vec<Cell>> {
+    let guest = SystemdGuest::of_tests(workspace, tracer)?;
+    let time_limit = Duration::from_secs(args.time_limit);
+    let mut cells = Vec::new();
+    for kernel in kernels {
+        cells.push(Cell {
+            series: kernel.series,
+            family: Family::Systemd,
+            outcome: guest.boot(workspace, kernel, tests, time_limit)?,
+        });
+        matrix::report(&cells[cells.len() - 1], cells.len(), kernels.len());
+    }
+    Ok(cells)
+}
+
+fn verdict(cells: &[Cell]) -> ExitCode {
     if cells
         .iter()
         .any(|cell| cell.outcome.is_ok() && cell.failed())
     {
         ExitCode::from(1)
-    } else if cells.iter().any(matrix::Cell::failed) {
+    } else if cells.iter().any(Cell::failed) {
         ExitCode::from(2)
     } else {
         ExitCode::SUCCESS
