@@ -3,14 +3,11 @@
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub(super) struct Finished {
     pub(super) end: End,
-    pub(super) stdout: Vec<u8>,
-    /// Both streams as they came, the last [`KEPT_BYTES`] of them.
+    /// Of [`run`] the last [`KEPT_BYTES`].
     pub(super) output: Vec<u8>,
     pub(super) duration: Duration,
 }
@@ -36,26 +33,41 @@ const KEPT_BYTES: usize = 16 * 1024;
 const POLL: Duration = Duration::from_millis(5);
 
 /// Runs to the end or the limit, then kills what is left: as PID 1 that is every process there is.
-pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<Finished> {
+pub(super) fn run(mut command: Command, limit: Duration) -> io::Result<Finished> {
     let started = Instant::now();
-    let mut child = command
+    // One pipe for both streams keeps the order in which they were written.
+    let (reader, writer) = io::pipe()?;
+    command
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()?;
-    let tail = Arc::new(Mutex::new(Vec::new()));
-    let stdout = child.stdout.take().map(|s| read_in_thread(s, &tail));
-    let stderr = child.stderr.take().map(|s| read_in_thread(s, &tail));
-    let end = wait(child.id() as libc::pid_t, started, limit);
-    kill_what_is_left(child.id() as libc::pid_t);
-    let stdout = stdout.map(join).unwrap_or_default();
-    stderr.map(join);
-    let output = std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner));
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .process_group(0);
+    let child = command.spawn()?.id() as libc::pid_t;
+    // It holds the pipe's other end open.
+    drop(command);
+    let output = std::thread::spawn(move || read_and_show(reader));
+    let end = wait(child, started, limit);
+    kill_what_is_left(child);
     Ok(Finished {
         end,
-        stdout,
-        output,
+        output: output.join().unwrap_or_default(),
+        duration: started.elapsed(),
+    })
+}
+
+/// Runs a command for what it says on standard output.
+pub(super) fn capture(mut command: Command, limit: Duration) -> io::Result<Finished> {
+    let started = Instant::now();
+    let (reader, writer) = io::pipe()?;
+    command.stdin(Stdio::null()).stdout(writer).process_group(0);
+    let child = command.spawn()?.id() as libc::pid_t;
+    drop(command);
+    let output = std::thread::spawn(move || read(reader));
+    let end = wait(child, started, limit);
+    kill_what_is_left(child);
+    Ok(Finished {
+        end,
+        output: output.join().unwrap_or_default(),
         duration: started.elapsed(),
     })
 }
@@ -95,29 +107,24 @@ fn kill_what_is_left(group: libc::pid_t) {
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {}
 }
 
-/// Reads a stream to its end, shows it on the console and keeps its last bytes.
-fn read_in_thread(
-    mut stream: impl Read + Send + 'static,
-    tail: &Arc<Mutex<Vec<u8>>>,
-) -> JoinHandle<Vec<u8>> {
-    let tail = Arc::clone(tail);
-    std::thread::spawn(move || {
-        let mut whole = Vec::new();
-        let mut chunk = [0; 4096];
-        while let Ok(n @ 1..) = stream.read(&mut chunk) {
-            let chunk = &chunk[..n];
-            whole.extend_from_slice(chunk);
-            let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-            tail.extend_from_slice(chunk);
-            let surplus = tail.len().saturating_sub(KEPT_BYTES);
-            tail.drain(..surplus);
-            // The console is for a human; a test must not fail because it could not be written.
-            drop(io::stderr().write_all(chunk));
-        }
-        whole
-    })
+fn read(mut stream: impl Read) -> Vec<u8> {
+    let mut whole = Vec::new();
+    // What was read before an error is still worth showing.
+    drop(stream.read_to_end(&mut whole));
+    whole
 }
 
-fn join(reader: JoinHandle<Vec<u8>>) -> Vec<u8> {
-    reader.join().unwrap_or_default()
+/// Reads a stream to its end, shows it on the console and keeps its last bytes.
+fn read_and_show(mut stream: impl Read) -> Vec<u8> {
+    let mut tail = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(n @ 1..) = stream.read(&mut chunk) {
+        let chunk = &chunk[..n];
+        // The console is for a human; a test must not fail because it could not be written.
+        drop(io::stderr().write_all(chunk));
+        tail.extend_from_slice(chunk);
+        let surplus = tail.len().saturating_sub(KEPT_BYTES);
+        tail.drain(..surplus);
+    }
+    tail
 }

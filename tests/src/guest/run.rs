@@ -103,22 +103,25 @@ impl Guest {
             StepKind::TestBinary => self.test_binary(step),
             StepKind::Check => self.test(step, &step.name, &[]),
             StepKind::Capture => {
-                let record = match self.execute(step, &[], seconds(step)) {
-                    Ok(finished) => Record::Captured {
-                        step: step.name.clone(),
-                        exit: match finished.end {
+                let finished = self.command(step, &[]).and_then(|command| {
+                    process::capture(command, seconds(step))
+                        .with_context(|| format!("failed to run {}", step.argv[0]))
+                });
+                let (exit, output) = match finished {
+                    Ok(Finished { end, output, .. }) => {
+                        let code = match end {
                             End::Exited(code) => Some(code),
                             End::Killed(_) | End::TimedOut => None,
-                        },
-                        output: String::from_utf8_lossy(&finished.stdout).into_owned(),
-                    },
-                    Err(e) => Record::Captured {
-                        step: step.name.clone(),
-                        exit: None,
-                        output: format!("{e:#}"),
-                    },
+                        };
+                        (code, String::from_utf8_lossy(&output).into_owned())
+                    }
+                    Err(e) => (None, format!("{e:#}")),
                 };
-                self.send(&record)
+                self.send(&Record::Captured {
+                    step: step.name.clone(),
+                    exit,
+                    output,
+                })
             }
         }
     }
@@ -168,21 +171,25 @@ impl Guest {
     }
 
     fn list(&self, step: &Step, arguments: &[&str]) -> Result<Vec<String>> {
-        let finished = self.execute(step, arguments, LIST_TIME_LIMIT)?;
+        let finished = process::capture(self.command(step, arguments)?, LIST_TIME_LIMIT)
+            .with_context(|| format!("failed to run {}", step.name))?;
         anyhow::ensure!(
             finished.end == End::Exited(0),
-            "failed to list the tests of {}: {}: {}",
+            "failed to list the tests of {}: {}",
             step.name,
             finished.end,
-            String::from_utf8_lossy(&finished.output),
         );
-        Ok(listed_tests(&String::from_utf8_lossy(&finished.stdout)))
+        Ok(listed_tests(&String::from_utf8_lossy(&finished.output)))
     }
 
     fn test(&mut self, step: &Step, name: &str, arguments: &[&str]) -> Result<()> {
         writeln!(std::io::stderr(), "{TEST_BEGINS}{name}")?;
         drop(std::fs::remove_file(SKIPS_PATH));
-        let record = match self.execute(step, arguments, seconds(step)) {
+        let finished = self.command(step, arguments).and_then(|command| {
+            process::run(command, seconds(step))
+                .with_context(|| format!("failed to run {}", step.argv[0]))
+        });
+        let record = match finished {
             Ok(finished) => test_record(name, &finished, std::fs::read_to_string(SKIPS_PATH).ok()),
             Err(e) => TestRecord {
                 name: name.to_owned(),
@@ -195,7 +202,7 @@ impl Guest {
         self.conclude(record)
     }
 
-    fn execute(&self, step: &Step, arguments: &[&str], limit: Duration) -> Result<Finished> {
+    fn command(&self, step: &Step, arguments: &[&str]) -> Result<Command> {
         let [program, first @ ..] = step.argv.as_slice() else {
             anyhow::bail!("failed to run step {}: it has no command", step.name);
         };
@@ -215,7 +222,7 @@ impl Guest {
             .envs(&self.plan.env)
             .env("CONNLEAK_PROBES", &self.family)
             .env("CONNLEAK_SKIPS", SKIPS_PATH);
-        process::run(&mut command, limit).with_context(|| format!("failed to run {program}"))
+        Ok(command)
     }
 
     fn conclude(&mut self, record: TestRecord) -> Result<()> {
@@ -278,7 +285,6 @@ mod tests {
     fn finished(end: End) -> Finished {
         Finished {
             end,
-            stdout: Vec::new(),
             output: b"last words".to_vec(),
             duration: Duration::from_millis(7),
         }
