@@ -218,7 +218,6 @@ impl Guest {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", "/root")
             .env("LANG", "C.UTF-8")
-            .env("RUST_BACKTRACE", "1")
             .envs(&self.plan.env)
             .env("CONNLEAK_PROBES", &self.family)
             .env("CONNLEAK_SKIPS", SKIPS_PATH);
