@@ -1,1 +1,3 @@
 //! Servers, clients and ground truth that the tests share.
+
+pub mod guest;

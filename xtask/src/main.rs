@@ -12,6 +12,7 @@ mod run;
 mod setup;
 mod step;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Verb {
     Run(run::Args),
     /// Set up, build, run every test
     Test(test::Args),
+    /// Run the kernel tests on other kernels, in virtual machines
+    VmTest(vm::Args),
     /// Formatting, clippy on both sides, the import arrows
     Lint,
     /// Trace a leaking client on a private redis-server and print the report
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Build => build::run(&workspace).map(succeeded),
         Verb::Run(args) => run::run(&workspace, &args),
         Verb::Test(args) => test::run(&workspace, &args),
+        Verb::VmTest(args) => vm::run(&workspace, &args),
         Verb::Lint => lint::run(&workspace),
         Verb::Demo(args) => demo::run(&workspace, &args),
     });
