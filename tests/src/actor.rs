@@ -43,7 +43,14 @@ impl Actors {
             .spawn()
             .context("failed to start the actor")?;
         let pids = BTreeMap::from([(FIRST.to_owned(), root.id())]);
-        let actors = Self { folder, harness, root, pids, next_id: 1, log: Vec::new() };
+        let actors = Self {
+            folder,
+            harness,
+            root,
+            pids,
+            next_id: 1,
+            log: Vec::new(),
+        };
         actors.answer(0)?;
         Ok(actors)
     }
@@ -56,7 +63,9 @@ impl Actors {
         self.harness
             .send_to(&bytes, self.folder.path().join(actor))
             .with_context(|| format!("failed to tell {actor} {op:?}"))?;
-        let answer = self.answer(id).with_context(|| format!("{actor}: {op:?}"))?;
+        let answer = self
+            .answer(id)
+            .with_context(|| format!("{actor}: {op:?}"))?;
         match &op {
             Op::Fork { child } => {
                 self.pids.insert(child.clone(), answer.pid);
@@ -84,7 +93,10 @@ impl Actors {
 
     /// SIGKILL, and waits until the process is gone.
     pub fn kill(&mut self, actor: &str) -> Result<()> {
-        let pid = self.pids.remove(actor).with_context(|| format!("no actor {actor}"))?;
+        let pid = self
+            .pids
+            .remove(actor)
+            .with_context(|| format!("no actor {actor}"))?;
         // SAFETY: kill has no memory effects; the pid is a child of this family.
         unsafe { libc::kill(pid as i32, libc::SIGKILL) };
         self.wait_gone(pid)
@@ -123,7 +135,11 @@ impl Actors {
         let mut bytes = [0u8; 4096];
         let length = self.harness.recv(&mut bytes).context("no answer")?;
         let answer: Answer = serde_json::from_slice(&bytes[..length])?;
-        ensure!(answer.id == id, "answer to {} where {id} was asked", answer.id);
+        ensure!(
+            answer.id == id,
+            "answer to {} where {id} was asked",
+            answer.id
+        );
         Ok(answer)
     }
 }

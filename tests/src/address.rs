@@ -13,17 +13,22 @@ pub fn plain(address: SocketAddr) -> SocketAddr {
 
 /// Reads `1.2.3.4:5`, `[::1]:5` and `[::ffff:1.2.3.4]:5`, without zone.
 pub fn parse(text: &str) -> Result<SocketAddr> {
-    let address: SocketAddr =
-        text.parse().with_context(|| format!("failed to read socket address {text:?}"))?;
+    let address: SocketAddr = text
+        .parse()
+        .with_context(|| format!("failed to read socket address {text:?}"))?;
     Ok(plain(address))
 }
 
 /// Reads an address of /proc/net/tcp{,6}: hexadecimal words in the machine's byte order.
 pub fn parse_hex(text: &str) -> Result<SocketAddr> {
-    let (ip, port) = text.split_once(':').with_context(|| format!("no port in {text:?}"))?;
+    let (ip, port) = text
+        .split_once(':')
+        .with_context(|| format!("no port in {text:?}"))?;
     let port = u16::from_str_radix(port, 16)?;
     let word = |at: usize| -> Result<[u8; 4]> {
-        let digits = ip.get(at..at + 8).with_context(|| format!("short address {text:?}"))?;
+        let digits = ip
+            .get(at..at + 8)
+            .with_context(|| format!("short address {text:?}"))?;
         Ok(u32::from_str_radix(digits, 16)?.to_ne_bytes())
     };
     let ip = if ip.len() == 8 {
@@ -47,6 +52,9 @@ mod tests {
         let read = |text| parse_hex(text).expect("valid").to_string();
         assert_eq!(read("0100007F:18EB"), "127.0.0.1:6379");
         assert_eq!(read("00000000000000000000000001000000:18EB"), "[::1]:6379");
-        assert_eq!(read("0000000000000000FFFF00000100007F:18EB"), "127.0.0.1:6379");
+        assert_eq!(
+            read("0000000000000000FFFF00000100007F:18EB"),
+            "127.0.0.1:6379"
+        );
     }
 }

@@ -36,7 +36,12 @@ impl Client {
             Library::RedisPy => python("redis_py_pool.py")?,
             Library::RedisPyAsyncio => python("redis_py_asyncio_pool.py")?,
         };
-        command.args([to.ip().to_string(), to.port().to_string(), opened.to_string(), closed.to_string()]);
+        command.args([
+            to.ip().to_string(),
+            to.port().to_string(),
+            opened.to_string(),
+            closed.to_string(),
+        ]);
         Self::spawn(&mut command)
     }
 
@@ -52,7 +57,10 @@ impl Client {
         let client = Self { child, stdin };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        ensure!(line.trim() == "ready", "client {command:?} said {line:?} instead of ready");
+        ensure!(
+            line.trim() == "ready",
+            "client {command:?} said {line:?} instead of ready"
+        );
         Ok(client)
     }
 
@@ -101,10 +109,24 @@ pub fn redis_cli(to: SocketAddr) -> Result<(Client, ChildStdin)> {
 pub fn redis_benchmark(to: SocketAddr, requests: u32) -> Result<()> {
     let output = child::bound(&mut Command::new("redis-benchmark"))
         .args(["-h", &to.ip().to_string(), "-p", &to.port().to_string()])
-        .args(["-k", "0", "-n", &requests.to_string(), "-c", "20", "-t", "ping_mbulk", "-q"])
+        .args([
+            "-k",
+            "0",
+            "-n",
+            &requests.to_string(),
+            "-c",
+            "20",
+            "-t",
+            "ping_mbulk",
+            "-q",
+        ])
         .output()
         .context("failed to start redis-benchmark; run `cargo xtask setup`")?;
-    ensure!(output.status.success(), "redis-benchmark: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "redis-benchmark: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 
@@ -123,13 +145,19 @@ pub fn compile_all(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir)?;
     for entry in std::fs::read_dir(place::client_sources())? {
         let source = entry?.path();
-        let Some(name) = source.file_stem() else { continue };
+        let Some(name) = source.file_stem() else {
+            continue;
+        };
         if source.extension().is_some_and(|e| e == "py") {
             std::fs::copy(&source, dir.join(source.file_name().unwrap_or(name)))?;
             continue;
         }
         // Renamed into place: test binaries compile at the same time.
-        let fresh = dir.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+        let fresh = dir.join(format!(
+            ".{}.{}",
+            name.to_string_lossy(),
+            std::process::id()
+        ));
         let output = Command::new("gcc")
             .args(["-O2", "-fomit-frame-pointer", "-Wall", "-Werror", "-o"])
             .arg(&fresh)
@@ -138,7 +166,11 @@ pub fn compile_all(dir: &Path) -> Result<()> {
             .output()
             .context("failed to run gcc; run `cargo xtask setup`")?;
         if !output.status.success() {
-            bail!("failed to compile {}: {}; run `cargo xtask setup`", source.display(), String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "failed to compile {}: {}; run `cargo xtask setup`",
+                source.display(),
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         std::fs::rename(&fresh, dir.join(name))?;
     }

@@ -38,7 +38,10 @@ pub fn skip(test: &str, reason: &str) {
             .open(&file)
             .and_then(|mut f| f.write_all(format!("{test}: {reason}\n").as_bytes()));
         if let Err(error) = written {
-            let _ = writeln!(std::io::stderr(), "failed to write the skip to {file:?}: {error}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "failed to write the skip to {file:?}: {error}"
+            );
         }
     }
 }
@@ -60,7 +63,9 @@ pub fn kernel_has_kprobes() -> bool {
 #[must_use]
 pub fn kernel_version() -> (u32, u32) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map(|n| n.trim().parse().unwrap_or(0));
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|n| n.trim().parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 

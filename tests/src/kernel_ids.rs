@@ -39,13 +39,22 @@ impl Kind {
         let mut attr = [id, 0u32, 0u32, 0u32];
         // SAFETY: attr outlives the call and its size is given.
         let rc = unsafe {
-            libc::syscall(libc::SYS_bpf, self.command(), attr.as_mut_ptr(), size_of_val(&attr))
+            libc::syscall(
+                libc::SYS_bpf,
+                self.command(),
+                attr.as_mut_ptr(),
+                size_of_val(&attr),
+            )
         };
         if rc == 0 {
             return Ok(Some(attr[1]));
         }
         let error = io::Error::last_os_error();
-        if error.raw_os_error() == Some(libc::ENOENT) { Ok(None) } else { Err(error) }
+        if error.raw_os_error() == Some(libc::ENOENT) {
+            Ok(None)
+        } else {
+            Err(error)
+        }
     }
 }
 
@@ -57,7 +66,10 @@ pub fn loaded() -> Result<Ids> {
     let mut ids = Ids::new();
     for kind in Kind::ALL {
         let mut last = 0;
-        while let Some(id) = kind.first_after(last).with_context(|| format!("failed to list {kind:?} ids"))? {
+        while let Some(id) = kind
+            .first_after(last)
+            .with_context(|| format!("failed to list {kind:?} ids"))?
+        {
             ids.insert((kind, id));
             last = id;
         }
@@ -69,7 +81,9 @@ pub fn loaded() -> Result<Ids> {
 #[must_use]
 pub fn held_by(pid: u32) -> Ids {
     let mut ids = Ids::new();
-    let Ok(dir) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return ids };
+    let Ok(dir) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
+        return ids;
+    };
     for entry in dir.flatten() {
         let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
         for line in text.lines() {

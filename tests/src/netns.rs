@@ -16,7 +16,10 @@ impl NetNs {
         // unshare moves the calling thread for good, so a thread that ends at once makes it.
         let file = on_thread(|| {
             // SAFETY: unshare of the network namespace affects this thread only.
-            check(unsafe { libc::unshare(libc::CLONE_NEWNET) }, "unshare the network namespace")?;
+            check(
+                unsafe { libc::unshare(libc::CLONE_NEWNET) },
+                "unshare the network namespace",
+            )?;
             raise_loopback()?;
             Ok(File::open("/proc/thread-self/ns/net")?)
         })?;
@@ -47,12 +50,18 @@ impl NetNs {
 /// Moves this thread into the namespace of `file`.
 pub fn enter(file: &File) -> Result<()> {
     // SAFETY: setns takes a valid fd of a network namespace and affects this thread only.
-    check(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) }, "enter the network namespace")
+    check(
+        unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) },
+        "enter the network namespace",
+    )
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
-        scope.spawn(work).join().map_err(|_| anyhow!("a thread in the namespace panicked"))?
+        scope
+            .spawn(work)
+            .join()
+            .map_err(|_| anyhow!("a thread in the namespace panicked"))?
     })
 }
 

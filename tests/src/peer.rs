@@ -29,7 +29,10 @@ impl Peer {
     }
 
     pub fn on(port: u16) -> Result<Self> {
-        let listeners = [TcpListener::bind(("127.0.0.1", port))?, TcpListener::bind(("::1", port))?];
+        let listeners = [
+            TcpListener::bind(("127.0.0.1", port))?,
+            TcpListener::bind(("::1", port))?,
+        ];
         Self::of(port, listeners.into())
     }
 
@@ -48,11 +51,21 @@ impl Peer {
         for listener in listeners {
             // std listens with a backlog of 128; bursts of tests are larger.
             // SAFETY: listen again on our own listening fd only changes the backlog.
-            ensure!(unsafe { libc::listen(listener.as_raw_fd(), 4096) } == 0, "failed to listen");
+            ensure!(
+                unsafe { libc::listen(listener.as_raw_fd(), 4096) } == 0,
+                "failed to listen"
+            );
             let (accepted, stop) = (Arc::clone(&accepted), Arc::clone(&stop));
-            acceptors.push(std::thread::spawn(move || accept(&listener, &accepted, &stop)));
+            acceptors.push(std::thread::spawn(move || {
+                accept(&listener, &accepted, &stop)
+            }));
         }
-        Ok(Self { port, accepted, stop, acceptors })
+        Ok(Self {
+            port,
+            accepted,
+            stop,
+            acceptors,
+        })
     }
 
     #[must_use]
@@ -78,8 +91,10 @@ impl Peer {
     /// Waits until the connection from `client` is accepted, and hands it out.
     pub fn take(&self, client: SocketAddr) -> Result<TcpStream> {
         let key = plain(client);
-        wait::until("the peer accepts", || self.accepted.lock().ok()?.remove(&key))
-            .with_context(|| format!("client {key}"))
+        wait::until("the peer accepts", || {
+            self.accepted.lock().ok()?.remove(&key)
+        })
+        .with_context(|| format!("client {key}"))
     }
 
     /// Closes the server end in order: the client sees FIN.
@@ -95,7 +110,9 @@ impl Peer {
 
     /// Waits until connections of all `clients` are accepted.
     pub fn wait_accepted(&self, clients: usize) -> Result<()> {
-        wait::until("the peer accepts all", || (self.accepted.lock().ok()?.len() >= clients).then_some(()))
+        wait::until("the peer accepts all", || {
+            (self.accepted.lock().ok()?.len() >= clients).then_some(())
+        })
     }
 }
 
@@ -126,12 +143,21 @@ impl FullBacklog {
         let to = SocketAddr::from(([127, 0, 0, 1], port));
         let raw = crate::script::RawAddress::from(to);
         // SAFETY: raw is a valid sockaddr of the given length for the call's duration.
-        ensure!(unsafe { libc::bind(listener.as_raw_fd(), raw.as_ptr(), raw.len()) } == 0, "failed to bind {to}");
+        ensure!(
+            unsafe { libc::bind(listener.as_raw_fd(), raw.as_ptr(), raw.len()) } == 0,
+            "failed to bind {to}"
+        );
         // SAFETY: listen on an owned, bound fd.
-        ensure!(unsafe { libc::listen(listener.as_raw_fd(), 0) } == 0, "failed to listen on {to}");
+        ensure!(
+            unsafe { libc::listen(listener.as_raw_fd(), 0) } == 0,
+            "failed to listen on {to}"
+        );
         // A backlog of 0 holds one connection; the kernel refuses what exceeds it.
         let fill = vec![TcpStream::connect(to)?];
-        Ok(Self { listener, _fill: fill })
+        Ok(Self {
+            listener,
+            _fill: fill,
+        })
     }
 
     pub fn address(&self) -> Result<SocketAddr> {
@@ -141,7 +167,10 @@ impl FullBacklog {
 
 /// Makes the next close of `fd` send RST.
 pub fn set_linger_zero(fd: i32) -> Result<()> {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
     // SAFETY: linger outlives the call and its size is given.
     let rc = unsafe {
         libc::setsockopt(
@@ -152,13 +181,21 @@ pub fn set_linger_zero(fd: i32) -> Result<()> {
             size_of::<libc::linger>() as libc::socklen_t,
         )
     };
-    ensure!(rc == 0, "failed to set SO_LINGER: {}", std::io::Error::last_os_error());
+    ensure!(
+        rc == 0,
+        "failed to set SO_LINGER: {}",
+        std::io::Error::last_os_error()
+    );
     Ok(())
 }
 
 fn accept(listener: &TcpListener, accepted: &Accepted, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        let mut poll = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut poll = libc::pollfd {
+            fd: listener.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
         // SAFETY: one pollfd, and its count is 1. The bound lets `stop` be seen.
         if unsafe { libc::poll(&mut poll, 1, 50) } <= 0 {
             continue;

@@ -12,7 +12,10 @@ pub fn connleak() -> Result<PathBuf> {
         None => target_dir()?.join("release/connleak"),
     };
     if !path.exists() {
-        bail!("failed to find connleak at {}; run `cargo xtask build`", path.display());
+        bail!(
+            "failed to find connleak at {}; run `cargo xtask build`",
+            path.display()
+        );
     }
     Ok(path)
 }
@@ -23,7 +26,10 @@ pub fn client(name: &str) -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("CONNLEAK_CLIENTS") {
         let path = PathBuf::from(dir).join(name);
         if !path.exists() {
-            bail!("failed to find client {}; CONNLEAK_CLIENTS names its folder", path.display());
+            bail!(
+                "failed to find client {}; CONNLEAK_CLIENTS names its folder",
+                path.display()
+            );
         }
         return Ok(path);
     }
@@ -42,7 +48,9 @@ pub fn client(name: &str) -> Result<PathBuf> {
         .map_err(|error| anyhow::anyhow!("{error}"))?;
     let path = dir.join(name);
     if !path.exists() {
-        bail!("failed to find client {name}: neither a program of the tests package nor of tests/clients");
+        bail!(
+            "failed to find client {name}: neither a program of the tests package nor of tests/clients"
+        );
     }
     Ok(path)
 }
@@ -57,7 +65,10 @@ pub fn python() -> Result<PathBuf> {
         }
     };
     if !path.exists() {
-        bail!("failed to find Python with redis-py at {}; run `cargo xtask setup`", path.display());
+        bail!(
+            "failed to find Python with redis-py at {}; run `cargo xtask setup`",
+            path.display()
+        );
     }
     Ok(path)
 }
@@ -72,10 +83,17 @@ pub fn client_sources() -> PathBuf {
 fn programs_dir() -> Result<PathBuf> {
     let exe = std::env::current_exe().context("failed to find this test binary")?;
     let dir = exe.parent().context("a binary has a folder")?;
-    Ok(if dir.ends_with("deps") { dir.parent().unwrap_or(dir).to_path_buf() } else { dir.to_path_buf() })
+    Ok(if dir.ends_with("deps") {
+        dir.parent().unwrap_or(dir).to_path_buf()
+    } else {
+        dir.to_path_buf()
+    })
 }
 
 fn target_dir() -> Result<PathBuf> {
     let programs = programs_dir()?;
-    Ok(programs.parent().context("target has profiles")?.to_path_buf())
+    Ok(programs
+        .parent()
+        .context("target has profiles")?
+        .to_path_buf())
 }

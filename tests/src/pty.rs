@@ -21,12 +21,27 @@ pub struct OnTerminal {
 impl OnTerminal {
     pub fn spawn(command: &mut Command) -> Result<Self> {
         let (mut main, mut sub) = (-1, -1);
-        let size = libc::winsize { ws_row: 50, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize {
+            ws_row: 50,
+            ws_col: 200,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         // SAFETY: both fds are out-parameters; name and termios may be null; size outlives the call.
         let rc = unsafe {
-            libc::openpty(&raw mut main, &raw mut sub, std::ptr::null_mut(), std::ptr::null(), &raw const size)
+            libc::openpty(
+                &raw mut main,
+                &raw mut sub,
+                std::ptr::null_mut(),
+                std::ptr::null(),
+                &raw const size,
+            )
         };
-        ensure!(rc == 0, "failed to open a terminal: {}", std::io::Error::last_os_error());
+        ensure!(
+            rc == 0,
+            "failed to open a terminal: {}",
+            std::io::Error::last_os_error()
+        );
         // SAFETY: openpty gave us both fds; each has one owner from here on.
         let (mut main, sub) = unsafe { (File::from_raw_fd(main), OwnedFd::from_raw_fd(sub)) };
         let child = child::bound(command)
@@ -36,7 +51,10 @@ impl OnTerminal {
             .spawn()
             .with_context(|| format!("failed to start {command:?}"))?;
         // The command keeps our copies of the terminal's end; they must close for EOF to come.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&bytes);
         let reader = std::thread::spawn(move || {
@@ -47,17 +65,26 @@ impl OnTerminal {
                 }
             }
         });
-        Ok(Self { child, bytes, reader: Some(reader) })
+        Ok(Self {
+            child,
+            bytes,
+            reader: Some(reader),
+        })
     }
 
     /// Waits until `text` was written.
     pub fn wait_for(&self, text: &str) -> Result<()> {
-        wait::until(&format!("{text:?} on the terminal"), || self.shown().contains(text).then_some(()))
-            .with_context(|| format!("the terminal shows {:?}", self.shown()))
+        wait::until(&format!("{text:?} on the terminal"), || {
+            self.shown().contains(text).then_some(())
+        })
+        .with_context(|| format!("the terminal shows {:?}", self.shown()))
     }
 
     fn shown(&self) -> String {
-        self.bytes.lock().map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+        self.bytes
+            .lock()
+            .map(|b| String::from_utf8_lossy(&b).into_owned())
+            .unwrap_or_default()
     }
 
     /// SIGINT, the end, and everything that was written.

@@ -3,12 +3,12 @@
 //! This is the contract of `connleak.report/1` seen from outside; it shares no type with connleak.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Deserializer};
 
 use crate::address;
+use crate::truth::Ends;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -165,15 +165,25 @@ impl Report {
         let text = String::from_utf8_lossy(json);
         let report: Self = serde_json::from_slice(json)
             .with_context(|| format!("failed to read the report strictly: {}", head(&text)))?;
-        ensure!(report.schema == "connleak.report/1", "schema is {:?}", report.schema);
+        ensure!(
+            report.schema == "connleak.report/1",
+            "schema is {:?}",
+            report.schema
+        );
         for time in [&report.started_at, &report.generated_at] {
             ensure!(is_rfc3339_utc(time), "{time:?} is no RFC 3339 time in UTC");
         }
         for opener in &report.openers {
             let by_state: u64 = opener.states.values().sum();
-            ensure!(by_state == opener.outstanding, "states do not add up to outstanding: {opener:?}");
+            ensure!(
+                by_state == opener.outstanding,
+                "states do not add up to outstanding: {opener:?}"
+            );
             let by_stack: u64 = opener.stacks.iter().map(|s| s.outstanding).sum();
-            ensure!(by_stack == opener.outstanding, "stacks do not add up to outstanding: {opener:?}");
+            ensure!(
+                by_stack == opener.outstanding,
+                "stacks do not add up to outstanding: {opener:?}"
+            );
             for socket in &opener.sockets {
                 address::parse(&socket.local)?;
                 address::parse(&socket.remote)?;
@@ -200,17 +210,26 @@ impl Report {
     #[must_use]
     pub fn functions(&self, pid: u32) -> Vec<(u64, Vec<String>)> {
         let names = |s: &StackGroup| {
-            s.frames.iter().map(|f| f.function.clone().unwrap_or_else(|| "?".into())).collect()
+            s.frames
+                .iter()
+                .map(|f| f.function.clone().unwrap_or_else(|| "?".into()))
+                .collect()
         };
-        self.of(pid).flat_map(|o| &o.stacks).map(|s| (s.outstanding, names(s))).collect()
+        self.of(pid)
+            .flat_map(|o| &o.stacks)
+            .map(|s| (s.outstanding, names(s)))
+            .collect()
     }
 
     /// Every socket of the report with its opener, by its two ends.
-    pub fn sockets(&self) -> Result<BTreeMap<(SocketAddr, SocketAddr), (Option<u32>, &Socket)>> {
+    pub fn sockets(&self) -> Result<BTreeMap<Ends, (Option<u32>, &Socket)>> {
         let mut all = BTreeMap::new();
         for opener in &self.openers {
             for socket in &opener.sockets {
-                let ends = (address::parse(&socket.local)?, address::parse(&socket.remote)?);
+                let ends = (
+                    address::parse(&socket.local)?,
+                    address::parse(&socket.remote)?,
+                );
                 let twice = all.insert(ends, (opener.pid, socket));
                 ensure!(twice.is_none(), "socket {ends:?} is listed twice");
             }
@@ -242,10 +261,16 @@ where
 }
 
 fn is_rfc3339_utc(text: &str) -> bool {
-    let shape: String =
-        text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-    let Some(rest) = shape.strip_prefix("0000-00-00T00:00:00") else { return false };
-    let fraction = rest.strip_suffix('Z').or_else(|| rest.strip_suffix("+00:00"));
+    let shape: String = text
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    let Some(rest) = shape.strip_prefix("0000-00-00T00:00:00") else {
+        return false;
+    };
+    let fraction = rest
+        .strip_suffix('Z')
+        .or_else(|| rest.strip_suffix("+00:00"));
     fraction.is_some_and(|f| f.is_empty() || f.starts_with('.') && f[1..].chars().all(|c| c == '0'))
 }
 

@@ -24,7 +24,9 @@ pub enum How {
     /// TCP_FASTOPEN_CONNECT, then sendto: connect may be put off until the data.
     SendTo,
     /// SO_REUSEPORT and SO_REUSEADDR, bound to this local address first.
-    ReusePort { from: SocketAddr },
+    ReusePort {
+        from: SocketAddr,
+    },
     /// IPPROTO_MPTCP.
     Mptcp,
     /// TCP_USER_TIMEOUT of one second, blocking.
@@ -34,24 +36,47 @@ pub enum How {
 /// One operation of one process. `socket` is the script's name for a socket, not an fd.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub enum Op {
-    Open { socket: u32, how: How, to: SocketAddr },
+    Open {
+        socket: u32,
+        how: How,
+        to: SocketAddr,
+    },
     /// One more fd on the same socket.
-    Dup { socket: u32 },
+    Dup {
+        socket: u32,
+    },
     /// Closes one fd of the socket.
-    Close { socket: u32 },
+    Close {
+        socket: u32,
+    },
     /// Closes every fd of the socket in this process, with RST.
-    Abort { socket: u32 },
+    Abort {
+        socket: u32,
+    },
     /// shutdown(SHUT_WR).
-    HalfClose { socket: u32 },
+    HalfClose {
+        socket: u32,
+    },
     /// Sends one fd over SCM_RIGHTS; the receiver answers.
-    Pass { socket: u32, to: String },
+    Pass {
+        socket: u32,
+        to: String,
+    },
     /// The child answers.
-    Fork { child: String },
+    Fork {
+        child: String,
+    },
     /// Becomes the program named by the path; sockets stay open.
-    Exec { program: PathBuf },
+    Exec {
+        program: PathBuf,
+    },
     /// prctl(PR_SET_NAME).
-    Name { bytes: Vec<u8> },
-    EnterNetNs { path: PathBuf },
+    Name {
+        bytes: Vec<u8>,
+    },
+    EnterNetNs {
+        path: PathBuf,
+    },
     Exit,
     /// Answers only.
     Ping,
@@ -93,7 +118,9 @@ impl From<SocketAddr> for RawAddress {
                 let raw = libc::sockaddr_in {
                     sin_family: libc::AF_INET as libc::sa_family_t,
                     sin_port: v4.port().to_be(),
-                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                    sin_addr: libc::in_addr {
+                        s_addr: u32::from_ne_bytes(v4.ip().octets()),
+                    },
                     sin_zero: [0; 8],
                 };
                 // SAFETY: sockaddr_storage is large and aligned enough for every sockaddr.
@@ -105,7 +132,9 @@ impl From<SocketAddr> for RawAddress {
                     sin6_family: libc::AF_INET6 as libc::sa_family_t,
                     sin6_port: v6.port().to_be(),
                     sin6_flowinfo: 0,
-                    sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                    sin6_addr: libc::in6_addr {
+                        s6_addr: v6.ip().octets(),
+                    },
                     sin6_scope_id: 0,
                 };
                 // SAFETY: as above.
@@ -113,7 +142,10 @@ impl From<SocketAddr> for RawAddress {
                 size_of::<libc::sockaddr_in6>()
             }
         };
-        Self { storage, length: length as libc::socklen_t }
+        Self {
+            storage,
+            length: length as libc::socklen_t,
+        }
     }
 }
 
@@ -124,7 +156,10 @@ impl RawAddress {
     }
 
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "the length of a C argument, not of a container")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "the length of a C argument, not of a container"
+    )]
     pub fn len(&self) -> libc::socklen_t {
         self.length
     }

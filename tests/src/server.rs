@@ -58,7 +58,11 @@ impl RedisServer {
             .stderr(Stdio::null())
             .spawn()
             .context("failed to start redis-server; run `cargo xtask setup`")?;
-        let mut server = Self { child, port, _dir: dir };
+        let mut server = Self {
+            child,
+            port,
+            _dir: dir,
+        };
         let up = wait::until("redis-server answers PING", || {
             if matches!(server.child.try_wait(), Ok(Some(_))) {
                 return Some(false);
@@ -68,7 +72,8 @@ impl RedisServer {
         // The probe's own connection must be gone, or the first count of a test is one too many.
         wait::until("the probe's connection to be gone", || {
             let text = std::fs::read_to_string("/proc/net/tcp").ok()?;
-            (!crate::truth::lines_with_port(&text, port).any(|l| l.state == "ESTABLISHED")).then_some(())
+            (!crate::truth::lines_with_port(&text, port).any(|l| l.state == "ESTABLISHED"))
+                .then_some(())
         })?;
         Ok(up.then_some(server))
     }
@@ -108,7 +113,9 @@ impl Drop for RedisServer {
 }
 
 fn ping(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+        return false;
+    };
     let mut answer = [0u8; 7];
     stream.set_read_timeout(Some(wait::patience())).is_ok()
         && stream.write_all(b"PING\r\n").is_ok()

@@ -65,7 +65,12 @@ impl Tracer {
                 }
             }
         });
-        Ok(Self { child, stdout: Some(stdout), stderr, stderr_reader: Some(stderr_reader) })
+        Ok(Self {
+            child,
+            stdout: Some(stdout),
+            stderr,
+            stderr_reader: Some(stderr_reader),
+        })
     }
 
     fn wait_ready(&mut self) -> Result<()> {
@@ -75,18 +80,26 @@ impl Tracer {
             }
             match self.child.try_wait() {
                 Ok(None) => None,
-                ended => Some(Err(anyhow::anyhow!("connleak ended ({ended:?}): {:?}", self.words()))),
+                ended => Some(Err(anyhow::anyhow!(
+                    "connleak ended ({ended:?}): {:?}",
+                    self.words()
+                ))),
             }
         })
         .with_context(|| format!("stderr: {:?}", self.words()))?
     }
 
     fn said(&self, start: &str) -> bool {
-        self.stderr.lock().is_ok_and(|lines| lines.iter().any(|l| l.starts_with(start)))
+        self.stderr
+            .lock()
+            .is_ok_and(|lines| lines.iter().any(|l| l.starts_with(start)))
     }
 
     fn words(&self) -> Vec<String> {
-        self.stderr.lock().map(|lines| lines.clone()).unwrap_or_default()
+        self.stderr
+            .lock()
+            .map(|lines| lines.clone())
+            .unwrap_or_default()
     }
 
     #[must_use]
@@ -110,7 +123,12 @@ impl Tracer {
     /// Waits for the end of a run with `--for` and reads its report.
     pub fn report(self) -> Result<Report> {
         let ended = self.ended()?;
-        ensure!(ended.status.success(), "connleak failed ({}): {:?}", ended.status, ended.stderr);
+        ensure!(
+            ended.status.success(),
+            "connleak failed ({}): {:?}",
+            ended.status,
+            ended.stderr
+        );
         Report::read(&ended.stdout)
     }
 
@@ -129,7 +147,11 @@ impl Tracer {
         if let Some(reader) = self.stderr_reader.take() {
             let _ = reader.join();
         }
-        Ok(Ended { status, stdout, stderr: self.words() })
+        Ok(Ended {
+            status,
+            stdout,
+            stderr: self.words(),
+        })
     }
 }
 
@@ -147,7 +169,12 @@ pub fn trace_arguments(ports: &[u16], format: &str) -> Vec<OsString> {
     for port in ports {
         arguments.extend(["--port".into(), port.to_string()]);
     }
-    arguments.extend(["--probes".into(), gate::family(), "-o".into(), format.into()]);
+    arguments.extend([
+        "--probes".into(),
+        gate::family(),
+        "-o".into(),
+        format.into(),
+    ]);
     arguments.into_iter().map(OsString::from).collect()
 }
 
@@ -164,6 +191,11 @@ pub fn snapshot(ports: &[u16]) -> Result<Report> {
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let ended = run(&arguments)?;
-    ensure!(ended.status.success(), "snapshot failed ({}): {:?}", ended.status, ended.stderr);
+    ensure!(
+        ended.status.success(),
+        "snapshot failed ({}): {:?}",
+        ended.status,
+        ended.stderr
+    );
     Report::read(&ended.stdout)
 }

@@ -29,7 +29,11 @@ pub fn count(port: u16) -> Result<Count> {
 
 /// Sockets in CLOSE_WAIT on the port, either end.
 pub fn close_wait(port: u16) -> Result<u64> {
-    ss_lines(&["state", "close-wait", &format!("( sport = :{port} or dport = :{port} )")])
+    ss_lines(&[
+        "state",
+        "close-wait",
+        &format!("( sport = :{port} or dport = :{port} )"),
+    ])
 }
 
 fn ss_lines(filter: &[&str]) -> Result<u64> {
@@ -38,8 +42,16 @@ fn ss_lines(filter: &[&str]) -> Result<u64> {
         .args(filter)
         .output()
         .context("failed to run ss; run `cargo xtask setup`")?;
-    ensure!(output.status.success(), "failed to run ss {filter:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output.stdout.split(|b| *b == b'\n').filter(|l| !l.is_empty()).count() as u64)
+    ensure!(
+        output.status.success(),
+        "failed to run ss {filter:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(output
+        .stdout
+        .split(|b| *b == b'\n')
+        .filter(|l| !l.is_empty())
+        .count() as u64)
 }
 
 /// One line of /proc/net/tcp{,6}.
@@ -54,9 +66,10 @@ pub struct Line {
 
 /// Lines of one port out of the text of /proc/net/tcp{,6}.
 pub fn lines_with_port(text: &str, port: u16) -> impl Iterator<Item = Line> + '_ {
-    text.lines().skip(1).filter_map(parse_line).filter(move |line| {
-        line.ends.0.port() == port || line.ends.1.port() == port
-    })
+    text.lines()
+        .skip(1)
+        .filter_map(parse_line)
+        .filter(move |line| line.ends.0.port() == port || line.ends.1.port() == port)
 }
 
 /// Sockets of the port in the network namespace of process `pid`, listeners left out.
@@ -83,14 +96,21 @@ pub fn sockets(port: u16) -> Result<Vec<Line>> {
 #[must_use]
 pub fn socket_fds(pid: u32) -> BTreeMap<u64, BTreeSet<i32>> {
     let mut fds: BTreeMap<u64, BTreeSet<i32>> = BTreeMap::new();
-    let Ok(dir) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return fds };
+    let Ok(dir) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return fds;
+    };
     for entry in dir.flatten() {
-        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
+        let Ok(target) = std::fs::read_link(entry.path()) else {
+            continue;
+        };
         let target = target.to_string_lossy();
-        let inode = target.strip_prefix("socket:[").and_then(|t| t.strip_suffix(']'));
-        if let (Some(Ok(inode)), Some(Ok(fd))) =
-            (inode.map(str::parse), entry.file_name().to_str().map(str::parse))
-        {
+        let inode = target
+            .strip_prefix("socket:[")
+            .and_then(|t| t.strip_suffix(']'));
+        if let (Some(Ok(inode)), Some(Ok(fd))) = (
+            inode.map(str::parse),
+            entry.file_name().to_str().map(str::parse),
+        ) {
             fds.entry(inode).or_default().insert(fd);
         }
     }
@@ -100,16 +120,28 @@ pub fn socket_fds(pid: u32) -> BTreeMap<u64, BTreeSet<i32>> {
 /// Whether a process with this pid exists and is no zombie.
 #[must_use]
 pub fn alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|s| s.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z")))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| {
+        s.rsplit_once(')')
+            .is_some_and(|(_, rest)| !rest.starts_with(" Z"))
+    })
 }
 
 /// The kernel's word for a number of include/net/tcp_states.h.
 #[must_use]
 pub fn state_word(number: u8) -> Option<&'static str> {
     const WORDS: [&str; 12] = [
-        "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE",
-        "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV",
+        "ESTABLISHED",
+        "SYN_SENT",
+        "SYN_RECV",
+        "FIN_WAIT1",
+        "FIN_WAIT2",
+        "TIME_WAIT",
+        "CLOSE",
+        "CLOSE_WAIT",
+        "LAST_ACK",
+        "LISTEN",
+        "CLOSING",
+        "NEW_SYN_RECV",
     ];
     WORDS.get(usize::from(number.checked_sub(1)?)).copied()
 }
@@ -120,7 +152,11 @@ fn parse_line(line: &str) -> Option<Line> {
     let remote = address::parse_hex(fields.get(2)?).ok()?;
     let state = state_word(u8::from_str_radix(fields.get(3)?, 16).ok()?)?;
     let inode = fields.get(9)?.parse().ok()?;
-    Some(Line { ends: (local, remote), state, inode })
+    Some(Line {
+        ends: (local, remote),
+        state,
+        inode,
+    })
 }
 
 #[cfg(test)]

@@ -71,7 +71,8 @@ pub fn available() -> io::Result<()> {
 pub fn connect(fd: i32, to: &RawAddress, worker: bool) -> io::Result<()> {
     let mut params = Params::default();
     // SAFETY: params outlives the call.
-    let ring = check(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, &raw mut params) })? as i32;
+    let ring =
+        check(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, &raw mut params) })? as i32;
     let result = submit(ring, &params, fd, to, worker);
     // SAFETY: ring is ours and its mappings are gone.
     unsafe { libc::close(ring) };
@@ -99,7 +100,13 @@ fn submit(ring: i32, params: &Params, fd: i32, to: &RawAddress, worker: bool) ->
         (*word(params.sq_array)).store(0, Ordering::Relaxed);
         (*word(params.sq_tail)).store(1, Ordering::Release);
         check(libc::syscall(
-            libc::SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS, std::ptr::null::<u8>(), 0,
+            libc::SYS_io_uring_enter,
+            ring,
+            1,
+            1,
+            IORING_ENTER_GETEVENTS,
+            std::ptr::null::<u8>(),
+            0,
         ))
         .and_then(|_| {
             if (*word(params.cq_tail)).load(Ordering::Acquire) == 0 {
@@ -107,7 +114,11 @@ fn submit(ring: i32, params: &Params, fd: i32, to: &RawAddress, worker: bool) ->
             }
             // struct io_uring_cqe: user_data, then res.
             let res = queues.add(params.cq_cqes as usize + 8).cast::<i32>().read();
-            if res < 0 { Err(io::Error::from_raw_os_error(-res)) } else { Ok(()) }
+            if res < 0 {
+                Err(io::Error::from_raw_os_error(-res))
+            } else {
+                Ok(())
+            }
         })
     };
     // SAFETY: both mappings are ours and of these sizes.
@@ -130,9 +141,17 @@ fn map(ring: i32, bytes: usize, offset: i64) -> io::Result<*mut u8> {
             offset,
         )
     };
-    if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(at.cast()) }
+    if at == libc::MAP_FAILED {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(at.cast())
+    }
 }
 
 fn check(rc: libc::c_long) -> io::Result<libc::c_long> {
-    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(rc) }
+    if rc < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(rc)
+    }
 }

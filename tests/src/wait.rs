@@ -9,7 +9,10 @@ use anyhow::{Result, bail};
 /// Emulated machines set 10; it stretches deadlines only, which a passing test never reaches.
 #[must_use]
 pub fn slowness() -> u32 {
-    std::env::var("CONNLEAK_SLOW").ok().and_then(|v| v.parse().ok()).unwrap_or(1)
+    std::env::var("CONNLEAK_SLOW")
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(1)
 }
 
 /// The deadline of an ordinary wait.

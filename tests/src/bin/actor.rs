@@ -67,12 +67,22 @@ impl Actor {
         let (address, length) = unix_address(&self.folder.join(name));
         // SAFETY: address is a valid sockaddr_un of that length.
         let rc = unsafe { libc::bind(self.control, (&raw const address).cast(), length) };
-        assert!(rc == 0, "failed to bind {name}: {}", io::Error::last_os_error());
-        let wait = libc::timeval { tv_sec: 1, tv_usec: 0 };
+        assert!(
+            rc == 0,
+            "failed to bind {name}: {}",
+            io::Error::last_os_error()
+        );
+        let wait = libc::timeval {
+            tv_sec: 1,
+            tv_usec: 0,
+        };
         // SAFETY: wait outlives the call and its size is given.
         unsafe {
             libc::setsockopt(
-                self.control, libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const wait).cast(),
+                self.control,
+                libc::SOL_SOCKET,
+                libc::SO_RCVTIMEO,
+                (&raw const wait).cast(),
                 size_of::<libc::timeval>() as u32,
             )
         };
@@ -82,7 +92,10 @@ impl Actor {
         loop {
             let mut bytes = [0u8; 4096];
             let mut space = [0u64; 8];
-            let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+            let mut part = libc::iovec {
+                iov_base: bytes.as_mut_ptr().cast(),
+                iov_len: bytes.len(),
+            };
             // SAFETY: zero is a valid msghdr; its pointers outlive the call.
             let (length, passed) = unsafe {
                 let mut message: libc::msghdr = std::mem::zeroed();
@@ -113,7 +126,11 @@ impl Actor {
             Op::Open { socket, how, to } => (Some(socket), self.open(socket, how, to)),
             Op::Dup { socket } => (Some(socket), self.dup(socket)),
             Op::Close { socket } => {
-                let fd = self.sockets.get_mut(&socket).and_then(Vec::pop).expect("an open socket");
+                let fd = self
+                    .sockets
+                    .get_mut(&socket)
+                    .and_then(Vec::pop)
+                    .expect("an open socket");
                 // SAFETY: the fd is ours and forgotten.
                 (Some(socket), check(unsafe { libc::close(fd) }))
             }
@@ -126,9 +143,10 @@ impl Actor {
                 }
                 (Some(socket), result)
             }
-            // SAFETY: the fd is ours.
             Op::HalfClose { socket } => {
-                (Some(socket), check(unsafe { libc::shutdown(self.fd(socket), libc::SHUT_WR) }))
+                // SAFETY: the fd is ours.
+                let rc = unsafe { libc::shutdown(self.fd(socket), libc::SHUT_WR) };
+                (Some(socket), check(rc))
             }
             Op::Pass { socket, to } => match passed {
                 Some(fd) => {
@@ -136,7 +154,13 @@ impl Actor {
                     (Some(socket), Ok(()))
                 }
                 None => {
-                    let bytes = serde_json::to_vec(&Command { id, op: Op::Pass { socket, to: to.clone() } });
+                    let bytes = serde_json::to_vec(&Command {
+                        id,
+                        op: Op::Pass {
+                            socket,
+                            to: to.clone(),
+                        },
+                    });
                     self.send(&to, &bytes.expect("serializable"), Some(self.fd(socket)));
                     return;
                 }
@@ -156,7 +180,10 @@ impl Actor {
             Op::Name { mut bytes } => {
                 bytes.push(0);
                 // SAFETY: bytes is a terminated string.
-                (None, check(unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) }))
+                (
+                    None,
+                    check(unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) }),
+                )
             }
             Op::EnterNetNs { path } => {
                 let entered = std::fs::File::open(path).map(|f| netns::enter(&f));
@@ -173,7 +200,11 @@ impl Actor {
     }
 
     fn fd(&self, socket: u32) -> i32 {
-        *self.sockets.get(&socket).and_then(|fds| fds.last()).expect("an open socket")
+        *self
+            .sockets
+            .get(&socket)
+            .and_then(|fds| fds.last())
+            .expect("an open socket")
     }
 
     fn dup(&mut self, socket: u32) -> io::Result<()> {
@@ -185,12 +216,20 @@ impl Actor {
     }
 
     fn open(&mut self, socket: u32, how: How, to: SocketAddr) -> io::Result<()> {
-        let domain = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let domain = if to.is_ipv4() {
+            libc::AF_INET
+        } else {
+            libc::AF_INET6
+        };
         let kind = match how {
             How::NonBlocking | How::Undecided => libc::SOCK_STREAM | libc::SOCK_NONBLOCK,
             _ => libc::SOCK_STREAM,
         };
-        let protocol = if how == How::Mptcp { libc::IPPROTO_MPTCP } else { libc::IPPROTO_TCP };
+        let protocol = if how == How::Mptcp {
+            libc::IPPROTO_MPTCP
+        } else {
+            libc::IPPROTO_TCP
+        };
         // SAFETY: a plain socket call. No CLOEXEC: exec keeps it.
         let fd = unsafe { libc::socket(domain, kind, protocol) };
         check(fd.min(0))?;
@@ -202,8 +241,13 @@ impl Actor {
     fn exec(&self, id: u64, program: &Path) -> io::Error {
         let table = serde_json::to_string(&self.sockets).expect("serializable");
         let words = [
-            program.display().to_string(), "resume".into(), self.folder.display().to_string(),
-            self.harness_pid.to_string(), self.control.to_string(), id.to_string(), table,
+            program.display().to_string(),
+            "resume".into(),
+            self.folder.display().to_string(),
+            self.harness_pid.to_string(),
+            self.control.to_string(),
+            id.to_string(),
+            table,
         ];
         let words: Vec<CString> = words.map(|w| CString::new(w).expect("no NUL")).into();
         let mut pointers: Vec<*const libc::c_char> = words.iter().map(|w| w.as_ptr()).collect();
@@ -214,7 +258,10 @@ impl Actor {
     }
 
     fn answer(&self, id: u64, socket: Option<u32>, result: io::Result<()>) {
-        let fds = socket.and_then(|s| self.sockets.get(&s)).cloned().unwrap_or_default();
+        let fds = socket
+            .and_then(|s| self.sockets.get(&s))
+            .cloned()
+            .unwrap_or_default();
         let name = |call| fds.last().and_then(|fd| end_of(*fd, call));
         let answer = Answer {
             id,
@@ -224,12 +271,19 @@ impl Actor {
             fds,
             errno: result.err().map(|e| e.raw_os_error().unwrap_or(-1)),
         };
-        self.send("harness", &serde_json::to_vec(&answer).expect("serializable"), None);
+        self.send(
+            "harness",
+            &serde_json::to_vec(&answer).expect("serializable"),
+            None,
+        );
     }
 
     fn send(&self, to: &str, bytes: &[u8], fd: Option<i32>) {
         let (mut address, length) = unix_address(&self.folder.join(to));
-        let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let mut part = libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        };
         let mut space = [0u64; 8];
         // SAFETY: zero is a valid msghdr; its pointers outlive the call; space holds one fd.
         let sent = unsafe {
@@ -259,15 +313,17 @@ fn dial(fd: i32, how: How, to: SocketAddr) -> io::Result<()> {
     let raw = RawAddress::from(to);
     // SAFETY: raw is a valid sockaddr of its length for the call's duration.
     let connect = || check(unsafe { libc::connect(fd, raw.as_ptr(), raw.len()) });
-    // SAFETY: one byte of data, and raw as above.
     let send_to = |flags, raw: Option<&RawAddress>| {
         let (at, length) = raw.map_or((std::ptr::null(), 0), |r| (r.as_ptr(), r.len()));
+        // SAFETY: one byte of data, and raw as above.
         let sent = unsafe { libc::sendto(fd, b"\n".as_ptr().cast(), 1, flags, at, length) };
         check(sent.min(0) as i32)
     };
     match how {
         How::Connect | How::Mptcp => connect(),
-        How::Thread => std::thread::spawn(move || dial(fd, How::Connect, to)).join().expect("no panic"),
+        How::Thread => std::thread::spawn(move || dial(fd, How::Connect, to))
+            .join()
+            .expect("no panic"),
         How::NonBlocking | How::Undecided => {
             match connect() {
                 Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
@@ -276,11 +332,19 @@ fn dial(fd: i32, how: How, to: SocketAddr) -> io::Result<()> {
             if how == How::Undecided {
                 return Ok(());
             }
-            let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+            let mut poll = libc::pollfd {
+                fd,
+                events: libc::POLLOUT,
+                revents: 0,
+            };
             // SAFETY: one pollfd, and its count is 1.
             check(unsafe { libc::poll(&raw mut poll, 1, 30_000) }.min(0))?;
             let errno = option(fd, libc::SOL_SOCKET, libc::SO_ERROR)?;
-            if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+            if errno == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::from_raw_os_error(errno))
+            }
         }
         How::Uring => uring::connect(fd, &raw, false),
         How::UringAsync => uring::connect(fd, &raw, true),
@@ -349,7 +413,10 @@ fn unix_address(path: &Path) -> (libc::sockaddr_un, libc::socklen_t) {
     let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
     address.sun_family = libc::AF_UNIX as libc::sa_family_t;
     let bytes = path.as_os_str().as_bytes();
-    assert!(bytes.len() < address.sun_path.len(), "the folder's path is too long");
+    assert!(
+        bytes.len() < address.sun_path.len(),
+        "the folder's path is too long"
+    );
     for (to, from) in address.sun_path.iter_mut().zip(bytes) {
         *to = *from as libc::c_char;
     }
@@ -357,5 +424,9 @@ fn unix_address(path: &Path) -> (libc::sockaddr_un, libc::socklen_t) {
 }
 
 fn check(rc: i32) -> io::Result<()> {
-    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if rc < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

@@ -3,6 +3,8 @@
 use anyhow::{Context, Result};
 
 fn main() -> Result<()> {
-    let dir = std::env::args_os().nth(1).context("usage: compile_clients FOLDER")?;
+    let dir = std::env::args_os()
+        .nth(1)
+        .context("usage: compile_clients FOLDER")?;
     connleak_tests::client::compile_all(dir.as_ref())
 }

@@ -19,8 +19,14 @@ fn fill_lease_pool(client: &Client, opened: usize) -> Result<Vec<Connection>> {
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [host, port, opened, closed] = arguments.as_slice() else { anyhow::bail!("usage: HOST PORT OPENED CLOSED") };
-    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let [host, port, opened, closed] = arguments.as_slice() else {
+        anyhow::bail!("usage: HOST PORT OPENED CLOSED")
+    };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.clone()
+    };
     let client = Client::open(format!("redis://{host}:{port}"))?;
     let mut pool = fill_lease_pool(&client, opened.parse()?)?;
     for connection in &mut pool {
