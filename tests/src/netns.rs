@@ -16,10 +16,8 @@ impl NetNs {
         // unshare moves the calling thread for good, so a thread that ends at once makes it.
         let file = on_thread(|| {
             // SAFETY: unshare of the network namespace affects this thread only.
-            check(
-                unsafe { libc::unshare(libc::CLONE_NEWNET) },
-                "unshare the network namespace",
-            )?;
+            let rc = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            check(rc, "unshare the network namespace")?;
             raise_loopback()?;
             Ok(File::open("/proc/thread-self/ns/net")?)
         })?;

@@ -1,6 +1,7 @@
 //! A server under the test's control: accepts, and then closes or resets when it is told to.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +45,23 @@ impl Peer {
         Self::of(port, vec![TcpListener::bind(("::", port))?])
     }
 
+    /// Like [`Self::start`], but closes a server end as soon as its client is gone, as redis-server
+    /// does: for loads that nobody steers.
+    pub fn draining() -> Result<Self> {
+        let mut peer = Self::start()?;
+        let (accepted, stop) = (Arc::clone(&peer.accepted), Arc::clone(&peer.stop));
+        let drainer = std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                if let Ok(mut map) = accepted.lock() {
+                    map.retain(|_, stream| is_open(stream));
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        });
+        peer.acceptors.push(drainer);
+        Ok(peer)
+    }
+
     fn of(port: u16, listeners: Vec<TcpListener>) -> Result<Self> {
         let accepted = Accepted::default();
         let stop = Arc::new(AtomicBool::new(false));
@@ -51,10 +69,8 @@ impl Peer {
         for listener in listeners {
             // std listens with a backlog of 128; bursts of tests are larger.
             // SAFETY: listen again on our own listening fd only changes the backlog.
-            ensure!(
-                unsafe { libc::listen(listener.as_raw_fd(), 4096) } == 0,
-                "failed to listen"
-            );
+            let rc = unsafe { libc::listen(listener.as_raw_fd(), 4096) };
+            ensure!(rc == 0, "failed to listen on port {port}");
             let (accepted, stop) = (Arc::clone(&accepted), Arc::clone(&stop));
             acceptors.push(std::thread::spawn(move || {
                 accept(&listener, &accepted, &stop)
@@ -103,6 +119,16 @@ impl Peer {
         Ok(())
     }
 
+    /// Reads the one byte that a fast open carries: unread data would turn a close into a reset.
+    pub fn read_byte(&self, client: SocketAddr) -> Result<()> {
+        let mut stream = self.take(client)?;
+        stream.read_exact(&mut [0])?;
+        if let Ok(mut map) = self.accepted.lock() {
+            map.insert(plain(client), stream);
+        }
+        Ok(())
+    }
+
     /// Closes the server end with SO_LINGER 0: the client sees RST.
     pub fn reset(&self, client: SocketAddr) -> Result<()> {
         set_linger_zero(self.take(client)?.as_raw_fd())
@@ -143,15 +169,11 @@ impl FullBacklog {
         let to = SocketAddr::from(([127, 0, 0, 1], port));
         let raw = crate::script::RawAddress::from(to);
         // SAFETY: raw is a valid sockaddr of the given length for the call's duration.
-        ensure!(
-            unsafe { libc::bind(listener.as_raw_fd(), raw.as_ptr(), raw.len()) } == 0,
-            "failed to bind {to}"
-        );
+        let bound = unsafe { libc::bind(listener.as_raw_fd(), raw.as_ptr(), raw.len()) };
+        ensure!(bound == 0, "failed to bind {to}");
         // SAFETY: listen on an owned, bound fd.
-        ensure!(
-            unsafe { libc::listen(listener.as_raw_fd(), 0) } == 0,
-            "failed to listen on {to}"
-        );
+        let listening = unsafe { libc::listen(listener.as_raw_fd(), 0) };
+        ensure!(listening == 0, "failed to listen on {to}");
         // A backlog of 0 holds one connection; the kernel refuses what exceeds it.
         let fill = vec![TcpStream::connect(to)?];
         Ok(Self {
@@ -187,6 +209,17 @@ pub fn set_linger_zero(fd: i32) -> Result<()> {
         std::io::Error::last_os_error()
     );
     Ok(())
+}
+
+/// False once the client has closed or reset.
+fn is_open(stream: &TcpStream) -> bool {
+    let mut poll = libc::pollfd {
+        fd: stream.as_raw_fd(),
+        events: libc::POLLIN | libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: one pollfd, and its count is 1.
+    unsafe { libc::poll(&raw mut poll, 1, 0) == 0 }
 }
 
 fn accept(listener: &TcpListener, accepted: &Accepted, stop: &AtomicBool) {

@@ -150,6 +150,16 @@ pub struct Socket {
     pub rx_queue_bytes: Option<u64>,
     #[serde(deserialize_with = "present")]
     pub tx_queue_bytes: Option<u64>,
+    /// Where the row is a holder's because the opener has exited: who opened it.
+    pub opener: Option<RememberedOpener>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RememberedOpener {
+    pub pid: u32,
+    pub start_time: Option<serde_json::Value>,
+    pub name: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,17 +231,16 @@ impl Report {
             .collect()
     }
 
-    /// Every socket of the report with its opener, by its two ends.
-    pub fn sockets(&self) -> Result<BTreeMap<Ends, (Option<u32>, &Socket)>> {
-        let mut all = BTreeMap::new();
+    /// Every socket of the report with the row it is in and its two ends.
+    pub fn sockets(&self) -> Result<Vec<(Ends, &Opener, &Socket)>> {
+        let mut all = Vec::new();
         for opener in &self.openers {
             for socket in &opener.sockets {
                 let ends = (
                     address::parse(&socket.local)?,
                     address::parse(&socket.remote)?,
                 );
-                let twice = all.insert(ends, (opener.pid, socket));
-                ensure!(twice.is_none(), "socket {ends:?} is listed twice");
+                all.push((ends, opener, socket));
             }
         }
         Ok(all)

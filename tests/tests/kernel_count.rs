@@ -259,7 +259,7 @@ fn a_snapshot_lists_holders_and_states_at_once() -> Result<()> {
     ensure_equals_ss(&report, server.port())?;
     let sockets = report.sockets()?;
     ensure!(sockets.len() == 10, "{} sockets", sockets.len());
-    for ((local, _), (_, socket)) in sockets {
+    for ((local, _), _, socket) in sockets {
         let holder = if local.port() == server.port() {
             server.pid()
         } else {

@@ -223,8 +223,8 @@ fn loses(
     let snapshot = tracer::snapshot(&[port])?;
     let seen = snapshot
         .sockets()?
-        .into_values()
-        .any(|(_, s)| s.state == state && s.holding_pids() == [pid].into());
+        .into_iter()
+        .any(|(_, _, s)| s.state == state && s.holding_pids() == [pid].into());
     ensure!(
         seen,
         "no {state} held by {pid} in the snapshot: {:?}",
