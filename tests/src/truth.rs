@@ -66,8 +66,11 @@ pub struct Line {
 
 /// Lines of one port out of the text of /proc/net/tcp{,6}.
 pub fn lines_with_port(text: &str, port: u16) -> impl Iterator<Item = Line> + '_ {
+    // Thousands of TIME_WAITs of other tests may be listed: only these lines are worth parsing.
+    let port_digits = format!(":{port:04X} ");
     text.lines()
         .skip(1)
+        .filter(move |line| line.contains(&port_digits))
         .filter_map(parse_line)
         .filter(move |line| line.ends.0.port() == port || line.ends.1.port() == port)
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use connleak_tests::actor::{Actors, FIRST};
+use connleak_tests::client::{Client, Library};
 use connleak_tests::gate::{self, Need};
 use connleak_tests::netns::NetNs;
 use connleak_tests::peer::{FullBacklog, Peer};
@@ -261,5 +262,38 @@ fn ss_and_proc_agree() -> Result<()> {
     let lines = truth::sockets(server.port())?;
     let established = lines.iter().filter(|l| l.state == "ESTABLISHED").count();
     ensure!(established == 6, "{lines:?}");
+    Ok(())
+}
+
+#[test]
+fn every_client_leaves_what_it_says() -> Result<()> {
+    let server = RedisServer::start()?;
+    for library in [
+        Library::Hiredis,
+        Library::RedisRs,
+        Library::RedisPy,
+        Library::RedisPyAsyncio,
+    ] {
+        for to in [server.v4(), server.v6()] {
+            let client = Client::start(library, to, 4, 1)?;
+            wait::until_equal(
+                &format!("{library:?}"),
+                &truth::Count {
+                    both_ends: 6,
+                    client_ends: 3,
+                },
+                || truth::count(server.port()),
+            )?;
+            client.end()?;
+            wait::until_equal(
+                "the end",
+                &truth::Count {
+                    both_ends: 0,
+                    client_ends: 0,
+                },
+                || truth::count(server.port()),
+            )?;
+        }
+    }
     Ok(())
 }
