@@ -216,17 +216,27 @@ impl Scene {
 
     /// Waits until the kernel agrees with the model about one socket: what the next operation
     /// does may depend on it.
-    fn wait_state(&self, socket: u32) -> Result<()> {
-        let socket = self.model.sockets.get(&socket).context("a socket")?.clone();
-        wait::until("the kernel agrees with the model", || {
-            (kernel_state(self.peer.port(), &socket) == Some(socket.state)).then_some(())
+    fn wait_state(&mut self, socket: u32) -> Result<()> {
+        let expected = self.model.sockets.get(&socket).context("a socket")?.state;
+        let holder = self
+            .model
+            .processes
+            .iter()
+            .find(|(_, p)| p.fds.contains_key(&socket));
+        let holder = holder.context("a held socket has a holder")?.0.clone();
+        let actors = &mut self.actors;
+        wait::until_equal("the kernel's state", &Some(expected), || {
+            let state = actors.order(&holder, Op::Look { socket })?.state;
+            Ok(state.and_then(truth::state_word))
         })
-        .with_context(|| format!("{socket:?}"))
     }
 
     /// Waits until everything is at rest: every state as in the model, every buried socket gone,
     /// and /proc agrees about every holder.
-    pub fn settle(&self) -> Result<()> {
+    pub fn settle(&mut self) -> Result<()> {
+        for socket in self.model.sockets.keys().copied().collect::<Vec<_>>() {
+            self.wait_state(socket)?;
+        }
         wait::until("the kernel agrees with the model", || {
             self.disagreement().ok()?.is_none().then_some(())
         })
@@ -234,21 +244,20 @@ impl Scene {
     }
 
     fn disagreement(&self) -> Result<Option<String>> {
-        let held_in_kernel = truth::sockets(self.peer.port())?
+        let mut listed: Vec<_> = truth::sockets(self.peer.port())?
             .into_iter()
             .filter(|l| l.ends.1.port() == self.peer.port() && l.state != "TIME_WAIT")
-            .count();
-        let alive = self.model.sockets.len() - self.model.count("CLOSE");
-        if held_in_kernel != alive {
+            .map(|l| (l.ends, l.state))
+            .collect();
+        // A dead socket is in no table of the kernel's.
+        let alive = self.model.sockets.values().filter(|s| s.state != "CLOSE");
+        let mut expected: Vec<_> = alive.map(|s| ((s.local, s.remote), s.state)).collect();
+        listed.sort_unstable();
+        expected.sort_unstable();
+        if listed != expected {
             return Ok(Some(format!(
-                "{held_in_kernel} sockets in the kernel, {alive} in the model"
+                "the kernel lists {listed:?}, the model {expected:?}"
             )));
-        }
-        for socket in self.model.sockets.values() {
-            let state = kernel_state(self.peer.port(), socket);
-            if state != Some(socket.state) {
-                return Ok(Some(format!("the kernel says {state:?} of {socket:?}")));
-            }
         }
         for process in self.model.processes.values() {
             let held: usize = truth::socket_fds(process.pid)
@@ -270,23 +279,6 @@ impl Scene {
         }
         Ok(None)
     }
-}
-
-/// The kernel's state of a held socket; a dead one is in no table of the kernel's.
-fn kernel_state(port: u16, socket: &ModelSocket) -> Option<&'static str> {
-    let lines = truth::sockets(port).ok()?;
-    // A later socket may have the port of a dead one: its line is not this socket's.
-    if socket.state == "CLOSE" {
-        let same = lines.iter().any(|l| {
-            l.ends == (socket.local, socket.remote)
-                && !matches!(l.state, "TIME_WAIT" | "ESTABLISHED")
-        });
-        return (!same).then_some("CLOSE");
-    }
-    lines
-        .iter()
-        .find(|l| l.ends == (socket.local, socket.remote) && l.state != "TIME_WAIT")
-        .map(|l| l.state)
 }
 
 fn unix_now() -> f64 {

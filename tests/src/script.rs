@@ -70,6 +70,10 @@ pub enum Op {
     Exec {
         program: PathBuf,
     },
+    /// Answers with the socket's state.
+    Look {
+        socket: u32,
+    },
     /// prctl(PR_SET_NAME).
     Name {
         bytes: Vec<u8>,
@@ -97,6 +101,9 @@ pub struct Answer {
     pub fds: Vec<i32>,
     pub local: Option<SocketAddr>,
     pub remote: Option<SocketAddr>,
+    /// TCP_INFO's state of the operation's socket: known for dead sockets too, which /proc/net/tcp
+    /// does not list, and without a walk over the kernel's whole hash table.
+    pub state: Option<u8>,
     /// errno of the call that failed.
     pub errno: Option<i32>,
 }

@@ -124,6 +124,7 @@ impl Actor {
         let id = command.id;
         let (socket, result) = match command.op {
             Op::Open { socket, how, to } => (Some(socket), self.open(socket, how, to)),
+            Op::Look { socket } => (Some(socket), Ok(())),
             Op::Dup { socket } => (Some(socket), self.dup(socket)),
             Op::Close { socket } => {
                 let fd = self
@@ -268,6 +269,7 @@ impl Actor {
             pid: std::process::id(),
             local: name(libc::getsockname),
             remote: name(libc::getpeername),
+            state: fds.last().and_then(|fd| state_of(*fd)),
             fds,
             errno: result.err().map(|e| e.raw_os_error().unwrap_or(-1)),
         };
@@ -380,6 +382,23 @@ fn option(fd: i32, level: i32, name: i32) -> io::Result<i32> {
     // SAFETY: value and length outlive the call and agree.
     check(unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) })?;
     Ok(value)
+}
+
+/// The first byte of struct tcp_info is the state.
+fn state_of(fd: i32) -> Option<u8> {
+    let mut state = 0u8;
+    let mut length = 1;
+    // SAFETY: the kernel writes at most `length` bytes.
+    let rc = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut state).cast(),
+            &raw mut length,
+        )
+    };
+    (rc == 0).then_some(state)
 }
 
 type NameCall = unsafe extern "C" fn(i32, *mut libc::sockaddr, *mut libc::socklen_t) -> i32;
