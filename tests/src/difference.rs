@@ -60,9 +60,9 @@ pub fn differences(report: &Report, model: &Model, port: u16) -> Result<Vec<Stri
             found.push(format!("{} rows of process {}", rows.len(), process.pid));
         }
         for row in rows {
-            if row.opened != process.opened {
+            if row.opened != Some(process.opened) {
                 found.push(format!(
-                    "process {} opened {}, not {}",
+                    "process {} opened {}, not {:?}",
                     process.pid, process.opened, row.opened
                 ));
             }

@@ -24,7 +24,10 @@ pub struct Report {
     /// Hook row to the family that serves it.
     pub probes: BTreeMap<String, String>,
     pub totals: Totals,
+    /// Owners of client ends.
     pub openers: Vec<Opener>,
+    /// Owners of server ends.
+    pub servers: Vec<Server>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -36,6 +39,7 @@ pub struct Totals {
     pub unattributed: u64,
     /// Tracked minus real.
     pub drift: i64,
+    pub drift_causes: BTreeMap<String, i64>,
     pub lost: BTreeMap<String, u64>,
     /// Absent in a snapshot: nothing is traced.
     pub events: Option<Events>,
@@ -51,6 +55,8 @@ pub struct Events {
     pub seen: u64,
     /// Hook calls that passed the port filter.
     pub matched: u64,
+    /// Events that reached userspace.
+    pub delivered: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -58,6 +64,8 @@ pub struct Events {
 pub struct Opener {
     #[serde(deserialize_with = "present")]
     pub pid: Option<u32>,
+    #[serde(deserialize_with = "present")]
+    pub inner_pid: Option<u32>,
     #[serde(deserialize_with = "present")]
     pub start_time: Option<serde_json::Value>,
     #[serde(deserialize_with = "present")]
@@ -71,9 +79,13 @@ pub struct Opener {
     pub user: Option<String>,
     #[serde(deserialize_with = "present")]
     pub netns: Option<serde_json::Value>,
+    pub ended: bool,
     pub outstanding: u64,
-    pub opened: u64,
-    pub closed: u64,
+    /// Null in a snapshot.
+    #[serde(deserialize_with = "present")]
+    pub opened: Option<u64>,
+    #[serde(deserialize_with = "present")]
+    pub closed: Option<u64>,
     pub states: BTreeMap<String, u64>,
     #[serde(deserialize_with = "present")]
     pub oldest_age_s: Option<f64>,
@@ -150,7 +162,13 @@ pub struct Socket {
     pub rx_queue_bytes: Option<u64>,
     #[serde(deserialize_with = "present")]
     pub tx_queue_bytes: Option<u64>,
-    /// Where the row is a holder's because the opener has exited: who opened it.
+    #[serde(deserialize_with = "present")]
+    pub rx_bytes: Option<u64>,
+    #[serde(deserialize_with = "present")]
+    pub tx_bytes: Option<u64>,
+    pub netns: u64,
+    /// Who opened it, where the row is a holder's because the opener has exited.
+    #[serde(deserialize_with = "present")]
     pub opener: Option<RememberedOpener>,
 }
 
@@ -158,8 +176,20 @@ pub struct Socket {
 #[serde(deny_unknown_fields)]
 pub struct RememberedOpener {
     pub pid: u32,
-    pub start_time: Option<serde_json::Value>,
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    #[serde(deserialize_with = "present")]
+    pub pid: Option<u32>,
+    #[serde(deserialize_with = "present")]
     pub name: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub unit: Option<String>,
+    pub outstanding: u64,
+    pub states: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
@@ -246,10 +276,22 @@ impl Report {
         Ok(all)
     }
 
-    /// Events the kernel side could not deliver, over all causes.
+    /// Connects since the start, over all processes.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.totals
+            .opened
+            .unwrap_or_else(|| self.openers.iter().filter_map(|o| o.opened).sum())
+    }
+
+    /// Events and records that were lost for good or for a while. Stacks not taken do not count.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.totals.lost.values().sum()
+        let causes = ["ring_full", "map_full", "openers_full"];
+        causes
+            .iter()
+            .filter_map(|cause| self.totals.lost.get(*cause))
+            .sum()
     }
 }
 

@@ -57,7 +57,7 @@ fn forty_opened_ten_closed(test: &str, library: Library) -> Result<()> {
     );
     let row = rows[0];
     ensure!(
-        (row.outstanding, row.opened, row.closed) == (30, 40, 10),
+        (row.outstanding, row.opened, row.closed) == (30, Some(40), Some(10)),
         "outstanding, opened, closed are {:?}",
         (row.outstanding, row.opened, row.closed)
     );
@@ -258,7 +258,14 @@ fn a_snapshot_lists_holders_and_states_at_once() -> Result<()> {
     let report = tracer::snapshot(&[server.port()])?;
     ensure_equals_ss(&report, server.port())?;
     let sockets = report.sockets()?;
-    ensure!(sockets.len() == 10, "{} sockets", sockets.len());
+    ensure!(sockets.len() == 5, "{} sockets", sockets.len());
+    let held_by_server: u64 = report
+        .servers
+        .iter()
+        .filter(|s| s.pid == Some(server.pid()))
+        .map(|s| s.outstanding)
+        .sum();
+    ensure!(held_by_server == 5, "{:?}", report.servers);
     for ((local, _), _, socket) in sockets {
         let holder = if local.port() == server.port() {
             server.pid()
@@ -305,7 +312,10 @@ fn the_port_is_exact_and_other_ports_never_reach_userspace() -> Result<()> {
     let Some(events) = report.totals.events else {
         anyhow::bail!("the report has no totals.events")
     };
-    ensure!(events.matched == 0 && events.seen >= 200, "{events:?}");
+    ensure!(
+        events.matched == 0 && events.delivered == 0 && events.seen >= 200,
+        "{events:?}"
+    );
     Ok(())
 }
 
