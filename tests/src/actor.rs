@@ -1,19 +1,19 @@
 //! The harness's side of the actors: starts the first, sends operations, keeps their answers.
 
 use std::collections::BTreeMap;
-use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command as Program, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
+use crate::datagram::Datagram;
 use crate::script::{Answer, Command, Op};
 use crate::{child, place, truth, wait};
 
 /// A family of actors by name; all are killed when this is dropped.
 pub struct Actors {
     folder: TempDir,
-    harness: UnixDatagram,
+    harness: Datagram,
     root: Child,
     pids: BTreeMap<String, u32>,
     next_id: u64,
@@ -32,12 +32,11 @@ impl Actors {
     /// `extra` only lengthens the first actor's command line.
     pub fn start_with(extra: &[&str]) -> Result<Self> {
         let folder = TempDir::with_prefix("connleak-actor-")?;
-        let harness = UnixDatagram::bind(folder.path().join("harness"))?;
-        harness.set_read_timeout(Some(wait::patience()))?;
+        let harness = Datagram::bind(&folder.path().join("harness"), wait::patience())?;
         let root = child::bound(&mut Program::new(place::client("actor")?))
             .arg("start")
             .arg(folder.path())
-            .args([FIRST, &std::process::id().to_string()])
+            .arg(FIRST)
             .args(extra)
             .stdin(Stdio::null())
             .spawn()
@@ -61,13 +60,13 @@ impl Actors {
         self.next_id += 1;
         let bytes = serde_json::to_vec(&Command { id, op: op.clone() })?;
         self.harness
-            .send_to(&bytes, self.folder.path().join(actor))
+            .send(&self.folder.path().join(actor), &bytes, None)
             .with_context(|| format!("failed to tell {actor} {op:?}"))?;
         let answer = self
             .answer(id)
             .with_context(|| format!("{actor}: {op:?}"))?;
         match &op {
-            Op::Fork { child } => {
+            Op::Fork { child, .. } => {
                 self.pids.insert(child.clone(), answer.pid);
             }
             Op::Exit => {
@@ -132,9 +131,9 @@ impl Actors {
     }
 
     fn answer(&self, id: u64) -> Result<Answer> {
-        let mut bytes = [0u8; 4096];
-        let length = self.harness.recv(&mut bytes).context("no answer")?;
-        let answer: Answer = serde_json::from_slice(&bytes[..length])?;
+        let message = self.harness.receive().context("no answer")?;
+        let mut answer: Answer = serde_json::from_slice(&message.bytes)?;
+        answer.pid = message.sender.context("an answer without a sender")?;
         ensure!(
             answer.id == id,
             "answer to {} where {id} was asked",

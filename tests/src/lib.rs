@@ -7,6 +7,7 @@ pub mod actor;
 pub mod address;
 pub mod child;
 pub mod client;
+pub mod datagram;
 pub mod dial;
 pub mod difference;
 pub mod gate;

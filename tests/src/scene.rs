@@ -161,6 +161,7 @@ impl Scene {
             actor,
             Op::Fork {
                 child: child.clone(),
+                pid: None,
             },
         )?;
         self.model.fork(actor, &child, answer.pid);

@@ -62,10 +62,13 @@ pub enum Op {
         socket: u32,
         to: String,
     },
-    /// The child answers.
+    /// The child answers. `pid`: which one it must get.
     Fork {
         child: String,
+        pid: Option<u32>,
     },
+    /// unshare(CLONE_NEWPID): the next child is PID 1 of a namespace of its own.
+    UnsharePids,
     /// Becomes the program named by the path; sockets stay open.
     Exec {
         program: PathBuf,
@@ -96,6 +99,7 @@ pub struct Command {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Answer {
     pub id: u64,
+    /// As the harness's PID namespace names it, whatever the process itself says.
     pub pid: u32,
     /// Fds of the operation's socket in the answering process, after the operation.
     pub fds: Vec<i32>,

@@ -97,8 +97,20 @@ fn holders_are_what_proc_says() -> Result<()> {
     )?;
     let fds = actors.order(FIRST, Op::Dup { socket: 0 })?.fds;
     ensure!(fds.len() == 2, "{fds:?}");
-    actors.order(FIRST, Op::Fork { child: "p1".into() })?;
-    actors.order("p1", Op::Fork { child: "p2".into() })?;
+    actors.order(
+        FIRST,
+        Op::Fork {
+            child: "p1".into(),
+            pid: None,
+        },
+    )?;
+    actors.order(
+        "p1",
+        Op::Fork {
+            child: "p2".into(),
+            pid: None,
+        },
+    )?;
     actors.order(
         "p2",
         Op::Open {
@@ -295,5 +307,49 @@ fn every_client_leaves_what_it_says() -> Result<()> {
             )?;
         }
     }
+    Ok(())
+}
+
+#[test]
+fn pids_can_be_chosen_and_namespaced() -> Result<()> {
+    if !gate::open("pids_can_be_chosen_and_namespaced", Need::Root) {
+        return Ok(());
+    }
+    let mut actors = Actors::start()?;
+    let pid = actors
+        .order(
+            FIRST,
+            Op::Fork {
+                child: "old".into(),
+                pid: None,
+            },
+        )?
+        .pid;
+    actors.order("old", Op::Exit)?;
+    ensure!(
+        actors
+            .order(
+                FIRST,
+                Op::Fork {
+                    child: "new".into(),
+                    pid: Some(pid)
+                }
+            )?
+            .pid
+            == pid
+    );
+    actors.order(FIRST, Op::UnsharePids)?;
+    let inner = actors
+        .order(
+            FIRST,
+            Op::Fork {
+                child: "init".into(),
+                pid: None,
+            },
+        )?
+        .pid;
+    let status = std::fs::read_to_string(format!("/proc/{inner}/status"))?;
+    let both = format!("NSpid:\t{inner}\t1");
+    ensure!(status.contains(&both), "no {both:?} in {status}");
     Ok(())
 }

@@ -213,7 +213,13 @@ fn sockets_of_other_network_namespaces_are_seen_and_labelled() -> Result<()> {
     let there = other.enter(|| Peer::on(here.port()))?;
     let tracer = Tracer::start(&[here.port()])?;
     let mut actors = Actors::start()?;
-    actors.order(FIRST, Op::Fork { child: "p1".into() })?;
+    actors.order(
+        FIRST,
+        Op::Fork {
+            child: "p1".into(),
+            pid: None,
+        },
+    )?;
     actors.order("p1", Op::EnterNetNs { path: other.path() })?;
     actors.order(
         FIRST,

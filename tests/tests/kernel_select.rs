@@ -27,7 +27,13 @@ fn pid_limits_the_report_to_that_process() -> Result<()> {
     }
     let peer = Peer::start()?;
     let mut actors = Actors::start()?;
-    actors.order(FIRST, Op::Fork { child: "p1".into() })?;
+    actors.order(
+        FIRST,
+        Op::Fork {
+            child: "p1".into(),
+            pid: None,
+        },
+    )?;
     let (wanted, other) = (
         actors.pid("p1").context("a child")?,
         actors.pid(FIRST).context("an actor")?,

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use connleak_tests::datagram::{Datagram, is_served};
 use connleak_tests::dial::{check, dial, end_of, state_of};
 use connleak_tests::netns;
 use connleak_tests::peer::set_linger_zero;
@@ -16,8 +17,7 @@ use connleak_tests::script::{Answer, Command, How, Op};
 /// The process: its control socket and its fds by the script's name of the socket.
 struct Actor {
     folder: PathBuf,
-    harness_pid: i32,
-    control: i32,
+    control: Option<Datagram>,
     sockets: BTreeMap<u32, Vec<i32>>,
 }
 
@@ -28,26 +28,24 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (mut actor, resumed) = match words.as_slice() {
-        ["start", folder, name, harness_pid, ..] => {
+        ["start", folder, name, ..] => {
             let mut actor = Actor {
                 folder: folder.into(),
-                harness_pid: harness_pid.parse().expect("a pid"),
-                control: -1,
+                control: None,
                 sockets: BTreeMap::new(),
             };
             actor.bind(name);
             (actor, 0)
         }
-        ["resume", folder, harness_pid, control, id, sockets] => {
+        ["resume", folder, control, id, sockets] => {
             let actor = Actor {
                 folder: folder.into(),
-                harness_pid: harness_pid.parse().expect("a pid"),
-                control: control.parse().expect("an fd"),
+                control: Some(Datagram::inherited(control.parse().expect("an fd"))),
                 sockets: serde_json::from_str(sockets).expect("a table of sockets"),
             };
             (actor, id.parse().expect("an id"))
         }
-        _ => panic!("usage: actor start FOLDER NAME HARNESS_PID [ANYTHING]"),
+        _ => panic!("usage: actor start FOLDER NAME [ANYTHING]"),
     };
     actor.answer(resumed, None, Ok(()));
     loop {
@@ -58,64 +56,28 @@ fn main() {
 
 impl Actor {
     fn bind(&mut self, name: &str) {
-        if self.control >= 0 {
+        if let Some(parents) = &self.control {
             // SAFETY: the parent's control socket, not ours to read.
-            unsafe { libc::close(self.control) };
+            unsafe { libc::close(parents.fd()) };
         }
-        // SAFETY: a plain socket call, checked below. No CLOEXEC: exec keeps it.
-        self.control = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0) };
-        assert!(self.control >= 0, "failed to open the control socket");
-        let (address, length) = unix_address(&self.folder.join(name));
-        // SAFETY: address is a valid sockaddr_un of that length.
-        let rc = unsafe { libc::bind(self.control, (&raw const address).cast(), length) };
-        assert!(
-            rc == 0,
-            "failed to bind {name}: {}",
-            io::Error::last_os_error()
-        );
-        let wait = libc::timeval {
-            tv_sec: 1,
-            tv_usec: 0,
-        };
-        // SAFETY: wait outlives the call and its size is given.
-        unsafe {
-            libc::setsockopt(
-                self.control,
-                libc::SOL_SOCKET,
-                libc::SO_RCVTIMEO,
-                (&raw const wait).cast(),
-                size_of::<libc::timeval>() as u32,
-            )
-        };
+        let control = Datagram::bind(&self.folder.join(name), Duration::from_secs(1));
+        self.control = Some(control.expect("a control socket"));
+    }
+
+    fn control(&self) -> &Datagram {
+        self.control.as_ref().expect("bound at the start")
     }
 
     fn receive(&self) -> (Command, Option<i32>) {
         loop {
-            let mut bytes = [0u8; 4096];
-            let mut space = [0u64; 8];
-            let mut part = libc::iovec {
-                iov_base: bytes.as_mut_ptr().cast(),
-                iov_len: bytes.len(),
-            };
-            // SAFETY: zero is a valid msghdr; its pointers outlive the call.
-            let (length, passed) = unsafe {
-                let mut message: libc::msghdr = std::mem::zeroed();
-                message.msg_iov = &raw mut part;
-                message.msg_iovlen = 1;
-                message.msg_control = space.as_mut_ptr().cast();
-                message.msg_controllen = size_of_val(&space);
-                let length = libc::recvmsg(self.control, &raw mut message, 0);
-                let header = libc::CMSG_FIRSTHDR(&raw const message);
-                let passed = (length > 0 && !header.is_null())
-                    .then(|| libc::CMSG_DATA(header).cast::<i32>().read_unaligned());
-                (length, passed)
-            };
-            if length > 0 {
-                let command = serde_json::from_slice(&bytes[..length as usize]).expect("a command");
-                return (command, passed);
+            if let Ok(message) = self.control().receive() {
+                return (
+                    serde_json::from_slice(&message.bytes).expect("a command"),
+                    message.fd,
+                );
             }
-            // SAFETY: signal 0 only asks whether the harness lives; nobody is left to serve if not.
-            if unsafe { libc::kill(self.harness_pid, 0) } != 0 {
+            // Nobody is left to serve once the harness is gone, however it went.
+            if !is_served(&self.folder.join("harness")) {
                 std::process::exit(1);
             }
         }
@@ -167,9 +129,9 @@ impl Actor {
                     return;
                 }
             },
-            Op::Fork { child } => {
+            Op::Fork { child, pid } => {
                 // SAFETY: this process has one thread at this point: threads are joined in open.
-                match unsafe { libc::fork() } {
+                match unsafe { fork_as(pid) } {
                     0 => {
                         self.bind(&child);
                         (None, Ok(()))
@@ -177,6 +139,10 @@ impl Actor {
                     -1 => (None, Err(io::Error::last_os_error())),
                     _ => return,
                 }
+            }
+            Op::UnsharePids => {
+                // SAFETY: affects the children of this process only.
+                (None, check(unsafe { libc::unshare(libc::CLONE_NEWPID) }))
             }
             Op::Exec { program } => (None, Err(self.exec(id, &program))),
             Op::Name { mut bytes } => {
@@ -246,8 +212,7 @@ impl Actor {
             program.display().to_string(),
             "resume".into(),
             self.folder.display().to_string(),
-            self.harness_pid.to_string(),
-            self.control.to_string(),
+            self.control().fd().to_string(),
             id.to_string(),
             table,
         ];
@@ -282,47 +247,45 @@ impl Actor {
     }
 
     fn send(&self, to: &str, bytes: &[u8], fd: Option<i32>) {
-        let (mut address, length) = unix_address(&self.folder.join(to));
-        let mut part = libc::iovec {
-            iov_base: bytes.as_ptr().cast_mut().cast(),
-            iov_len: bytes.len(),
-        };
-        let mut space = [0u64; 8];
-        // SAFETY: zero is a valid msghdr; its pointers outlive the call; space holds one fd.
-        let sent = unsafe {
-            let mut message: libc::msghdr = std::mem::zeroed();
-            message.msg_name = (&raw mut address).cast();
-            message.msg_namelen = length;
-            message.msg_iov = &raw mut part;
-            message.msg_iovlen = 1;
-            if let Some(fd) = fd {
-                message.msg_control = space.as_mut_ptr().cast();
-                message.msg_controllen = libc::CMSG_SPACE(size_of::<i32>() as u32) as usize;
-                let header = libc::CMSG_FIRSTHDR(&raw const message);
-                (*header).cmsg_level = libc::SOL_SOCKET;
-                (*header).cmsg_type = libc::SCM_RIGHTS;
-                (*header).cmsg_len = libc::CMSG_LEN(size_of::<i32>() as u32) as usize;
-                libc::CMSG_DATA(header).cast::<i32>().write_unaligned(fd);
-            }
-            libc::sendmsg(self.control, &raw const message, 0)
-        };
-        if sent < 0 && to == "harness" {
+        let sent = self.control().send(&self.folder.join(to), bytes, fd);
+        if sent.is_err() && to == "harness" {
             std::process::exit(1);
         }
     }
 }
 
-fn unix_address(path: &Path) -> (libc::sockaddr_un, libc::socklen_t) {
-    // SAFETY: zero is a valid sockaddr_un.
-    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    let bytes = path.as_os_str().as_bytes();
-    assert!(
-        bytes.len() < address.sun_path.len(),
-        "the folder's path is too long"
-    );
-    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
-        *to = *from as libc::c_char;
-    }
-    (address, size_of::<libc::sockaddr_un>() as libc::socklen_t)
+/// fork, and where a pid is asked for, clone3 with set_tid: the way a restored process gets its
+/// old pid back, here to have one used again at once.
+///
+/// # Safety
+/// This process has one thread.
+unsafe fn fork_as(pid: Option<u32>) -> i32 {
+    let Some(pid) = pid else {
+        // SAFETY: as the caller promises.
+        return unsafe { libc::fork() };
+    };
+    let wanted = [pid as libc::pid_t];
+    // struct clone_args up to CLONE_ARGS_SIZE_VER1: flags, pidfd, child_tid, parent_tid,
+    // exit_signal, stack, stack_size, tls, set_tid, set_tid_size.
+    let arguments: [u64; 10] = [
+        0,
+        0,
+        0,
+        0,
+        libc::SIGCHLD as u64,
+        0,
+        0,
+        0,
+        wanted.as_ptr() as u64,
+        1,
+    ];
+    // SAFETY: the arguments outlive the call; without CLONE_VM the child has a copy of everything.
+    let child = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            arguments.as_ptr(),
+            size_of_val(&arguments),
+        )
+    };
+    child as i32
 }
