@@ -24,10 +24,10 @@ pub struct Message {
 }
 
 impl Datagram {
-    /// Binds a socket that exec keeps. Receiving waits no longer than `patience`.
+    /// Binds. Receiving waits no longer than `patience`.
     pub fn bind(path: &Path, patience: Duration) -> io::Result<Self> {
         // SAFETY: a plain socket call.
-        let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0) };
+        let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
         check(fd.min(0))?;
         let (address, length) = unix_address(path)?;
         // SAFETY: address is a valid sockaddr_un of that length.
@@ -45,6 +45,12 @@ impl Datagram {
     #[must_use]
     pub fn inherited(fd: RawFd) -> Self {
         Self { fd }
+    }
+
+    /// Lets the program that this process becomes inherit it.
+    pub fn keep_over_exec(&self) -> io::Result<()> {
+        // SAFETY: sets a flag of our own fd.
+        check(unsafe { libc::fcntl(self.fd, libc::F_SETFD, 0) })
     }
 
     #[must_use]

@@ -207,6 +207,9 @@ impl Actor {
     }
 
     fn exec(&self, id: u64, program: &Path) -> io::Error {
+        if let Err(error) = self.control().keep_over_exec() {
+            return error;
+        }
         let table = serde_json::to_string(&self.sockets).expect("serializable");
         let words = [
             program.display().to_string(),
