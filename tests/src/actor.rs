@@ -66,7 +66,7 @@ impl Actors {
             .answer(id)
             .with_context(|| format!("{actor}: {op:?}"))?;
         match &op {
-            Op::Fork { child, .. } => {
+            Op::Fork { child, .. } if answer.errno.is_none() => {
                 self.pids.insert(child.clone(), answer.pid);
             }
             Op::Exit => {
@@ -88,6 +88,22 @@ impl Actors {
             return Err(error).with_context(|| format!("failed to have {actor} perform {op:?}"));
         }
         Ok(answer)
+    }
+
+    /// Forks `actor` into a process that gets `pid`, which was another's, as soon as it is free.
+    /// `None` where the kernel lets nobody choose.
+    pub fn fork_as(&mut self, actor: &str, child: &str, pid: u32) -> Result<Option<Answer>> {
+        wait::until("the pid is free", || {
+            let op = Op::Fork {
+                child: child.to_owned(),
+                pid: Some(pid),
+            };
+            match self.tell(actor, op) {
+                Ok(answer) if answer.errno == Some(libc::EEXIST) => None,
+                Ok(answer) if answer.errno.is_some() => Some(Ok(None)),
+                done => Some(done.map(Some)),
+            }
+        })?
     }
 
     /// SIGKILL, and waits until the process is gone.

@@ -40,17 +40,10 @@ fn a_pid_that_is_used_again_does_not_mix_two_processes() -> Result<()> {
         },
     )?;
     actors.order("old", Op::Exit)?;
-    let again = actors.tell(
-        FIRST,
-        Op::Fork {
-            child: "new".into(),
-            pid: Some(pid),
-        },
-    )?;
-    if again.errno.is_some() {
+    let Some(again) = actors.fork_as(FIRST, "new", pid)? else {
         gate::skip(name, "kernel of the host lets nobody choose a pid");
         return Ok(());
-    }
+    };
     ensure!(
         again.pid == pid,
         "the new process is {}, not {pid}",
