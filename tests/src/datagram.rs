@@ -73,7 +73,11 @@ impl Datagram {
             message.msg_iovlen = 1;
             message.msg_control = space.as_mut_ptr().cast();
             message.msg_controllen = size_of_val(&space);
-            let length = libc::recvmsg(self.fd, &raw mut message, 0);
+            let mut length = libc::recvmsg(self.fd, &raw mut message, 0);
+            // With a timeout set, no signal lets recvmsg go on by itself.
+            while length < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
+                length = libc::recvmsg(self.fd, &raw mut message, 0);
+            }
             if length < 0 {
                 return Err(io::Error::last_os_error());
             }
