@@ -132,15 +132,6 @@ fn a_pid_that_does_not_exist() -> Result<()> {
 }
 
 #[test]
-fn a_unit_that_does_not_exist() -> Result<()> {
-    if !gate::open("a_unit_that_does_not_exist", Need::Bpf) {
-        return Ok(());
-    }
-    let line = ensure_refused(|| tracer::run(&["trace", "--unit", "no-such-unit-here.service"]))?;
-    ensure_names(&line, &["no-such-unit-here.service"])
-}
-
-#[test]
 fn an_output_that_cannot_be_written() -> Result<()> {
     if !gate::open("an_output_that_cannot_be_written", Need::Bpf) {
         return Ok(());
