@@ -276,12 +276,12 @@ impl Report {
         Ok(all)
     }
 
-    /// Connects since the start, over all processes.
+    /// Connects since the start, over all processes, with those of processes that found no room.
     #[must_use]
     pub fn opened(&self) -> u64 {
-        self.totals
-            .opened
-            .unwrap_or_else(|| self.openers.iter().filter_map(|o| o.opened).sum())
+        let by_opener: u64 = self.openers.iter().filter_map(|o| o.opened).sum();
+        let roomless = self.totals.lost.get("openers_full").copied().unwrap_or(0);
+        self.totals.opened.unwrap_or(by_opener + roomless)
     }
 
     /// Events and records that were lost for good or for a while. Stacks not taken do not count.
