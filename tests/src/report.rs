@@ -1,0 +1,330 @@
+//! The JSON report, read strictly: an unknown or missing field fails the test.
+//!
+//! This is the contract of `connleak.report/1` seen from outside; it shares no type with connleak.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Deserializer};
+
+use crate::address;
+use crate::truth::Ends;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    pub schema: String,
+    pub version: String,
+    pub kernel: String,
+    pub host: String,
+    pub boot_id: String,
+    pub started_at: String,
+    pub generated_at: String,
+    pub ports: Vec<u16>,
+    /// Hook row to the family that serves it.
+    pub probes: BTreeMap<String, String>,
+    pub totals: Totals,
+    /// Owners of client ends.
+    pub openers: Vec<Opener>,
+    /// Owners of server ends.
+    pub servers: Vec<Server>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Totals {
+    pub established_both_ends: u64,
+    pub established_client_ends: u64,
+    pub close_wait: u64,
+    pub unattributed: u64,
+    /// Tracked minus real.
+    pub drift: i64,
+    pub drift_causes: BTreeMap<String, i64>,
+    pub lost: BTreeMap<String, u64>,
+    /// Absent in a snapshot: nothing is traced.
+    pub events: Option<Events>,
+    /// Connects counted by the kernel side, whatever became of their events.
+    pub opened: Option<u64>,
+    pub closed: Option<u64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// Hook calls on any port.
+    pub seen: u64,
+    /// Hook calls that passed the port filter.
+    pub matched: u64,
+    /// Events that reached userspace.
+    pub delivered: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Opener {
+    #[serde(deserialize_with = "present")]
+    pub pid: Option<u32>,
+    #[serde(deserialize_with = "present")]
+    pub inner_pid: Option<u32>,
+    #[serde(deserialize_with = "present")]
+    pub start_time: Option<serde_json::Value>,
+    #[serde(deserialize_with = "present")]
+    pub name: Option<String>,
+    pub cmdline: Vec<String>,
+    #[serde(deserialize_with = "present")]
+    pub unit: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub container: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub user: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub netns: Option<serde_json::Value>,
+    pub ended: bool,
+    pub outstanding: u64,
+    /// Null in a snapshot.
+    #[serde(deserialize_with = "present")]
+    pub opened: Option<u64>,
+    #[serde(deserialize_with = "present")]
+    pub closed: Option<u64>,
+    pub states: BTreeMap<String, u64>,
+    #[serde(deserialize_with = "present")]
+    pub oldest_age_s: Option<f64>,
+    #[serde(deserialize_with = "present")]
+    pub verdict: Option<serde_json::Value>,
+    pub stacks: Vec<StackGroup>,
+    pub sockets: Vec<Socket>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StackGroup {
+    pub outstanding: u64,
+    #[serde(deserialize_with = "present")]
+    pub oldest_age_s: Option<f64>,
+    #[serde(deserialize_with = "present")]
+    pub youngest_age_s: Option<f64>,
+    #[serde(deserialize_with = "present")]
+    pub site: Option<Site>,
+    pub frames: Vec<Frame>,
+    #[serde(deserialize_with = "present")]
+    pub note: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    #[serde(deserialize_with = "present")]
+    pub function: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub file: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub line: Option<u32>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frame {
+    #[serde(deserialize_with = "present")]
+    pub function: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub file: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub line: Option<u32>,
+    #[serde(deserialize_with = "present")]
+    pub module: Option<String>,
+    pub kind: FrameKind,
+    pub inlined: bool,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum FrameKind {
+    Native,
+    Python,
+    Php,
+    Go,
+    Jit,
+    Kernel,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Socket {
+    pub local: String,
+    pub remote: String,
+    pub state: String,
+    #[serde(deserialize_with = "present")]
+    pub opened_at: Option<String>,
+    pub holders: Vec<Holder>,
+    #[serde(deserialize_with = "present")]
+    pub idle_s: Option<f64>,
+    #[serde(deserialize_with = "present")]
+    pub rx_queue_bytes: Option<u64>,
+    #[serde(deserialize_with = "present")]
+    pub tx_queue_bytes: Option<u64>,
+    #[serde(deserialize_with = "present")]
+    pub rx_bytes: Option<u64>,
+    #[serde(deserialize_with = "present")]
+    pub tx_bytes: Option<u64>,
+    pub netns: u64,
+    /// Who opened it, where the row is a holder's because the opener has exited.
+    #[serde(deserialize_with = "present")]
+    pub opener: Option<RememberedOpener>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RememberedOpener {
+    pub pid: u32,
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    #[serde(deserialize_with = "present")]
+    pub pid: Option<u32>,
+    #[serde(deserialize_with = "present")]
+    pub name: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub unit: Option<String>,
+    pub outstanding: u64,
+    pub states: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    pub pid: u32,
+    pub fd: i32,
+}
+
+impl Report {
+    /// Reads and checks what no type can say: the schema's name, sums, times.
+    pub fn read(json: &[u8]) -> Result<Self> {
+        let text = String::from_utf8_lossy(json);
+        let report: Self = serde_json::from_slice(json)
+            .with_context(|| format!("failed to read the report strictly: {}", head(&text)))?;
+        ensure!(
+            report.schema == "connleak.report/1",
+            "schema is {:?}",
+            report.schema
+        );
+        for time in [&report.started_at, &report.generated_at] {
+            ensure!(is_rfc3339_utc(time), "{time:?} is no RFC 3339 time in UTC");
+        }
+        for opener in &report.openers {
+            let by_state: u64 = opener.states.values().sum();
+            ensure!(
+                by_state == opener.outstanding,
+                "states do not add up to outstanding: {opener:?}"
+            );
+            let by_stack: u64 = opener.stacks.iter().map(|s| s.outstanding).sum();
+            ensure!(
+                by_stack == opener.outstanding,
+                "stacks do not add up to outstanding: {opener:?}"
+            );
+            for socket in &opener.sockets {
+                address::parse(&socket.local)?;
+                address::parse(&socket.remote)?;
+                if let Some(time) = &socket.opened_at {
+                    ensure!(is_rfc3339_utc(time), "{time:?} is no RFC 3339 time in UTC");
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// Every row of process `pid`: one a network namespace at most.
+    pub fn of(&self, pid: u32) -> impl Iterator<Item = &Opener> {
+        self.openers.iter().filter(move |o| o.pid == Some(pid))
+    }
+
+    /// Sockets opened by `pid` that are outstanding.
+    #[must_use]
+    pub fn outstanding(&self, pid: u32) -> u64 {
+        self.of(pid).map(|o| o.outstanding).sum()
+    }
+
+    /// Function names of every stack group of `pid`, innermost first, with the group's size.
+    #[must_use]
+    pub fn functions(&self, pid: u32) -> Vec<(u64, Vec<String>)> {
+        let names = |s: &StackGroup| {
+            s.frames
+                .iter()
+                .map(|f| f.function.clone().unwrap_or_else(|| "?".into()))
+                .collect()
+        };
+        self.of(pid)
+            .flat_map(|o| &o.stacks)
+            .map(|s| (s.outstanding, names(s)))
+            .collect()
+    }
+
+    /// Every socket of the report with the row it is in and its two ends.
+    pub fn sockets(&self) -> Result<Vec<(Ends, &Opener, &Socket)>> {
+        let mut all = Vec::new();
+        for opener in &self.openers {
+            for socket in &opener.sockets {
+                let ends = (
+                    address::parse(&socket.local)?,
+                    address::parse(&socket.remote)?,
+                );
+                all.push((ends, opener, socket));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Connects since the start, over all processes, with those of processes that found no room.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        let by_opener: u64 = self.openers.iter().filter_map(|o| o.opened).sum();
+        let roomless = self.totals.lost.get("openers_full").copied().unwrap_or(0);
+        self.totals.opened.unwrap_or(by_opener + roomless)
+    }
+
+    /// Events and records that were lost for good or for a while. Stacks not taken do not count.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let causes = ["ring_full", "map_full", "openers_full"];
+        causes
+            .iter()
+            .filter_map(|cause| self.totals.lost.get(*cause))
+            .sum()
+    }
+}
+
+impl Socket {
+    #[must_use]
+    pub fn holding_pids(&self) -> BTreeSet<u32> {
+        self.holders.iter().map(|h| h.pid).collect()
+    }
+}
+
+/// What is not known is null, never left out: an absent `Option` is an error with this reader.
+fn present<'de, D, T>(from: D) -> std::result::Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(from)
+}
+
+fn is_rfc3339_utc(text: &str) -> bool {
+    let shape: String = text
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    let Some(rest) = shape.strip_prefix("0000-00-00T00:00:00") else {
+        return false;
+    };
+    let fraction = rest
+        .strip_suffix('Z')
+        .or_else(|| rest.strip_suffix("+00:00"));
+    fraction.is_some_and(|f| f.is_empty() || f.starts_with('.') && f[1..].chars().all(|c| c == '0'))
+}
+
+fn head(text: &str) -> String {
+    text.chars().take(2000).collect()
+}
