@@ -1,3 +1,4 @@
 //! connleak.
 
+pub mod policy;
 pub mod stacks;
