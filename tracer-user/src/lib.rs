@@ -1,4 +1,5 @@
 //! connleak.
 
+pub mod config;
 pub mod policy;
 pub mod stacks;
