@@ -2,4 +2,5 @@
 
 pub mod config;
 pub mod policy;
+pub mod redis;
 pub mod stacks;
