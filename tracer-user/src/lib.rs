@@ -1,5 +1,6 @@
 //! connleak.
 
+pub mod action;
 pub mod config;
 pub mod policy;
 pub mod redis;

@@ -86,6 +86,9 @@ impl Connection {
             Err(ConnectionError::NoAnswer { timeout }) => {
                 Err(ConnectionError::Silent { address, timeout })
             }
+            Err(ConnectionError::Command(source)) if source.code() != Some("NOPERM") => {
+                Err(ConnectionError::Setup { address, source })
+            }
             _ => Ok(opened),
         }
     }
@@ -151,10 +154,11 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        // The crate would overlook the first answer, and "max number of clients" is in it.
         let mut settings = RedisConnectionInfo::default()
             .set_db(db)
             .set_protocol(ProtocolVersion::RESP2)
-            .set_lib_name(CLIENT_NAME, env!("CARGO_PKG_VERSION"));
+            .set_skip_set_lib_name();
         if let Some(username) = &login.username {
             settings = settings.set_username(username);
         }

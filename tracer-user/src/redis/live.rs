@@ -136,15 +136,16 @@ impl Watched {
         Self { reports, changes }
     }
 
-    async fn until(&mut self, holds: impl FnMut(&RedisReport) -> bool) -> RedisReport {
-        let waited = timeout(PATIENCE, self.reports.wait_for(holds)).await;
+    async fn until(&self, holds: impl FnMut(&RedisReport) -> bool) -> RedisReport {
+        let mut reports = self.reports.clone();
+        let waited = timeout(PATIENCE, reports.wait_for(holds)).await;
         waited
-            .expect("the report comes")
+            .unwrap_or_else(|_| panic!("not reported: {:?}", self.reports.borrow()))
             .expect("the prober runs")
             .clone()
     }
 
-    async fn answer(&mut self, answer: Answer) -> RedisReport {
+    async fn answer(&self, answer: Answer) -> RedisReport {
         self.until(|report| report.answer == answer).await
     }
 
@@ -201,7 +202,7 @@ async fn a_changed_password_is_denied_until_the_file_has_it() {
     fs::write(file.path(), "one\n").expect("written");
     let mut config = server.config();
     config.redis.password_file = Some(file.path().to_owned());
-    let mut watched = Watched::start(&config);
+    let watched = Watched::start(&config);
     watched.answer(Answer::Up).await;
 
     server.stop();
@@ -215,13 +216,15 @@ async fn a_changed_password_is_denied_until_the_file_has_it() {
 
 #[tokio::test]
 async fn an_acl_user_with_few_rights_still_measures_latency() {
-    let server = Server::start(&["--user", "default off", "--user", "watcher on >pw +ping"]);
+    let server = Server::start(&[
+        "--user", "default", "off", "--user", "watcher", "on", ">pw", "+ping",
+    ]);
     let file = tempfile::NamedTempFile::new().expect("temp file");
     fs::write(file.path(), "pw").expect("written");
     let mut config = server.config();
     config.redis.username = Some("watcher".to_owned());
     config.redis.password_file = Some(file.path().to_owned());
-    let mut watched = Watched::start(&config);
+    let watched = Watched::start(&config);
     let report = watched
         .until(|report| report.probes.iter().any(|it| it.windows[0].is_some()))
         .await;
@@ -234,7 +237,7 @@ async fn a_full_redis_says_so_and_is_not_down() {
     let server = Server::start(&["--maxclients", "2"]);
     let first = server.connect().await;
     let second = server.connect().await;
-    let mut watched = Watched::start(&server.config());
+    let watched = Watched::start(&server.config());
     watched.answer(Answer::Full).await;
     drop((first, second));
     watched.answer(Answer::Up).await;
@@ -265,7 +268,7 @@ async fn a_unix_socket_serves_as_well() {
     server.connect().await;
     let mut config = server.config();
     config.redis.url = format!("unix://{}", server.socket().display());
-    let mut watched = Watched::start(&config);
+    let watched = Watched::start(&config);
     let report = watched.answer(Answer::Up).await;
     assert_eq!(report.own, None);
 }
@@ -284,7 +287,7 @@ async fn a_probe_that_redis_dislikes_is_its_own_error() {
         .map(str::to_owned)
         .to_vec();
     config.probe.0.push(probe);
-    let mut watched = Watched::start(&config);
+    let watched = Watched::start(&config);
     let report = watched
         .until(|it| it.probes.iter().any(|probe| probe.error.is_some()))
         .await;
@@ -338,12 +341,12 @@ async fn tls_is_spoken_and_a_foreign_authority_refused() {
     let mut config = server.config();
     config.redis.url = format!("rediss://127.0.0.1:{}", server.port);
     config.redis.ca_file = Some(cert.into());
-    let mut watched = Watched::start(&config);
+    let watched = Watched::start(&config);
     let report = watched.answer(Answer::Up).await;
     assert!(report.own.is_some());
 
     config.redis.ca_file = Some(other.into());
-    let mut watched = Watched::start(&config);
+    let watched = Watched::start(&config);
     let report = watched.answer(Answer::Down).await;
     assert!(
         report
@@ -382,7 +385,7 @@ async fn a_sentinel_names_the_master() {
     config.redis.url = "redis://127.0.0.1:1".to_owned();
     config.redis.sentinels = vec!["127.0.0.1:1".to_owned(), format!("127.0.0.1:{port}")];
     config.redis.sentinel_master = Some("mymaster".to_owned());
-    let mut watched = Watched::start(&config);
+    let watched = Watched::start(&config);
     let report = watched.answer(Answer::Up).await;
     assert_eq!(
         report.own.map(|(_, remote)| remote.port()),

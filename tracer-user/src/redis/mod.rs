@@ -7,7 +7,7 @@ pub mod health;
 pub mod info;
 pub mod latency;
 #[cfg(test)]
-mod live;
+pub(crate) mod live;
 pub mod probe;
 mod secret;
 mod sentinel;
