@@ -213,7 +213,7 @@ impl Systemd {
             .await?;
         String::try_from(value).map_err(|error| RestartError::Refused {
             verb,
-            source: error.into(),
+            source: error,
         })
     }
 

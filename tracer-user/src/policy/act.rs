@@ -9,6 +9,9 @@ use super::rules::Rung;
 use super::state::Pending;
 use super::verify::Verification;
 
+/// Remembered as said, of each subject.
+const MAX_CAUSES: usize = 32;
+
 impl Machine {
     pub(super) fn consider_action(
         &mut self,
@@ -23,8 +26,7 @@ impl Machine {
             .iter()
             .filter_map(|(subject, tracker)| critical(tracker).then_some(subject.clone()))
             .collect();
-        self.last_blocked
-            .retain(|subject, _| subjects.contains(subject));
+        self.blocked.retain(|subject, _| subjects.contains(subject));
         // A unit's own level points closer than its port's.
         for subject in subjects.into_iter().rev() {
             if self.state.manual.is_some() {
@@ -32,17 +34,46 @@ impl Machine {
             }
             match self.decide(&subject, seen, decisions) {
                 Ok(act) => {
-                    self.last_blocked.remove(&subject);
+                    self.blocked.remove(&subject);
                     decisions.push(Decision::Act(Box::new(act)));
                 }
                 Err(cause) => {
-                    let said = self.last_blocked.insert(subject.clone(), cause.clone());
-                    if said.as_ref() != Some(&cause) && self.state.manual.is_none() {
+                    if self.is_new(&subject, &cause) && self.state.manual.is_none() {
                         decisions.push(Decision::Blocked { subject, cause });
                     }
                 }
             }
         }
+    }
+
+    /// Two causes in turn, observation after observation, are said once each.
+    fn is_new(&mut self, subject: &Subject, cause: &Blocked) -> bool {
+        let said = self.blocked.entry(subject.clone()).or_default();
+        let known = said.iter().position(|earlier| earlier == cause);
+        if let Some(index) = known {
+            let again = said.remove(index);
+            said.push(again);
+        } else {
+            if said.len() == MAX_CAUSES {
+                said.remove(0);
+            }
+            said.push(cause.clone());
+        }
+        known.is_none()
+    }
+
+    /// Whether the gentle rung that could not be begun gives way to the next one at once.
+    pub(super) fn climb_past(&mut self, pending: &Pending) -> bool {
+        let rungs = self
+            .rules
+            .units
+            .get(&pending.unit)
+            .map_or(&[][..], |rule| &rule.rungs);
+        if pending.rung.interrupts() || rungs.last().is_none_or(|top| *top == pending.rung) {
+            return false;
+        }
+        *self.state.climbed.entry(pending.unit.clone()).or_default() += 1;
+        true
     }
 
     fn decide(

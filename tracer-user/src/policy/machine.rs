@@ -23,7 +23,8 @@ pub struct Machine {
     pub(super) latency_high: Hold,
     pub(super) redis_errors: Hold,
     pub(super) healthy_since: Option<Timestamp>,
-    pub(super) last_blocked: BTreeMap<Subject, Blocked>,
+    /// What was said of each subject since it became CRITICAL; the last is the present cause.
+    pub(super) blocked: BTreeMap<Subject, Vec<Blocked>>,
     now: Timestamp,
     pub(super) dirty: bool,
 }
@@ -38,7 +39,7 @@ impl Machine {
             latency_high: Hold::default(),
             redis_errors: Hold::default(),
             healthy_since: None,
-            last_blocked: BTreeMap::new(),
+            blocked: BTreeMap::new(),
             now: boot.now,
             dirty: true,
             rules,
@@ -74,11 +75,18 @@ impl Machine {
         self.trackers.iter()
     }
 
+    /// Why nothing is done about a CRITICAL subject now.
+    pub fn blocked(&self) -> impl Iterator<Item = (&Subject, &Blocked)> {
+        self.blocked
+            .iter()
+            .filter_map(|(subject, causes)| Some((subject, causes.last()?)))
+    }
+
     /// Takes over a reloaded configuration; levels that are held stay held.
     pub fn reload(&mut self, rules: Rules) {
         self.rules = rules;
         self.follow_rules();
-        self.last_blocked.clear();
+        self.blocked.clear();
     }
 
     /// A start that ended on purpose is none of the repeated ones.
@@ -151,6 +159,13 @@ impl Machine {
             .chain(pending.map(|pending| pending.decided_at.after(self.rules.action_timeout)))
             .chain(verification.map(|verification| verification.deadline(&self.rules)))
             .chain(self.state.retry_at)
+            .chain(
+                self.state
+                    .manual
+                    .as_ref()
+                    .and(self.healthy_since)
+                    .map(|since| since.after(self.rules.manual_clear_after)),
+            )
             .chain(cooldown(&self.state.last_interruption))
             .chain(cooldown(&self.state.last_client_kill))
             .filter(|at| *at > self.now)
@@ -252,6 +267,17 @@ impl Machine {
             Rung::ClientKill => self.state.last_client_kill = pending.previous,
             Rung::Restart | Rung::Exec => self.state.last_interruption = pending.previous,
             Rung::None => {}
+        }
+        if self.climb_past(&pending) {
+            let Pending { id, unit, rung, .. } = pending;
+            let verdict = Verdict::NotBegun { error };
+            decisions.push(Decision::Verified {
+                id,
+                unit,
+                rung,
+                verdict,
+            });
+            return;
         }
         let attempt = self.state.action_failures.saturating_add(1);
         self.state.action_failures = attempt;
@@ -378,7 +404,7 @@ impl Machine {
         self.state.starts.push(self.now);
         self.latency_high = Hold::default();
         self.redis_errors = Hold::default();
-        self.last_blocked.clear();
+        self.blocked.clear();
         if self.state.manual.take().is_some() {
             decisions.push(Decision::LeaveManual { by });
         }

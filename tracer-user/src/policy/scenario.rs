@@ -462,3 +462,34 @@ fn two_units_that_leak_in_turn_end_in_manual() {
         "{cause:?}"
     );
 }
+
+#[test]
+fn a_client_kill_that_redis_forbids_gives_way_to_the_restart() {
+    let mut world = World::new(rules(&[(
+        "leaky.service",
+        &[Rung::ClientKill, Rung::Restart],
+    )]));
+    world.set(Some("leaky.service"), 120, 30.0);
+    let act = acts(&world.run(15)).remove(0);
+    let error = "NOPERM".to_owned();
+    world.finish(&act, Outcome::NotBegun { error });
+    assert_eq!(acts(&world.run(1))[0].rung, Rung::Restart);
+}
+
+#[test]
+fn two_causes_in_turn_are_said_once_each() {
+    let mut world = leaking();
+    world.set(Some("leaky.service"), 70, 0.0);
+    let mut said = Vec::new();
+    for second in 0..60 {
+        let (one, other) = if second % 2 == 0 {
+            (30.0, 0.0)
+        } else {
+            (0.0, 30.0)
+        };
+        world.set(Some("x.service"), 70, one);
+        world.set(Some("y.service"), 70, other);
+        said.extend(blocked(&world.run(1)));
+    }
+    assert_eq!(said.len(), 2, "{said:?}");
+}
