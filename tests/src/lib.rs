@@ -1,6 +1,4 @@
 //! Servers, clients and ground truth that the tests share.
-
-pub mod guest;
 //!
 //! The test binaries also run inside virtual machines: nothing here needs cargo at run time, and
 //! every path has an environment variable (see [`place`]).
@@ -13,6 +11,7 @@ pub mod datagram;
 pub mod dial;
 pub mod difference;
 pub mod gate;
+pub mod guest;
 pub mod kernel_ids;
 pub mod model;
 pub mod netns;

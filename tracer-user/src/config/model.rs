@@ -1,0 +1,421 @@
+//! The model of the configuration: one struct a section, its defaults those of `default.toml`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{duration, port, size};
+use crate::policy::rules::Rung;
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub watch: WatchList,
+    pub unit: Vec<Unit>,
+    pub policy: Policy,
+    pub redis: Redis,
+    pub probe: ProbeList,
+    pub check: Check,
+    pub daemon: Daemon,
+    pub limits: Limits,
+    pub history: History,
+    pub export: Export,
+}
+
+/// The watched ports; 6379 where the file names none.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub struct WatchList(pub Vec<Watch>);
+
+impl Default for WatchList {
+    fn default() -> Self {
+        Self(vec![Watch::default()])
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CountMode {
+    #[default]
+    BothEnds,
+    ClientEnds,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Watch {
+    #[serde(deserialize_with = "port::deserialize")]
+    pub port: u16,
+    pub count: CountMode,
+    pub warning: u32,
+    pub leak: u32,
+    pub critical: u32,
+    pub expected_min: u32,
+    pub expected_max: u32,
+    pub baseline: u32,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub hold_up: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub hold_down: Duration,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            port: 6379,
+            count: CountMode::BothEnds,
+            warning: 26,
+            leak: 50,
+            critical: 100,
+            expected_min: 20,
+            expected_max: 30,
+            baseline: 25,
+            hold_up: Duration::from_secs(10),
+            hold_down: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A unit that may be acted on.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unit {
+    pub name: String,
+    #[serde(default = "restart_only")]
+    pub actions: Vec<Rung>,
+    pub warning: Option<u32>,
+    pub leak: Option<u32>,
+    pub critical: Option<u32>,
+    pub expected_min: Option<u32>,
+    pub expected_max: Option<u32>,
+    pub baseline: Option<u32>,
+    #[serde(default, deserialize_with = "duration::optional::deserialize")]
+    pub hold_up: Option<Duration>,
+    #[serde(default, deserialize_with = "duration::optional::deserialize")]
+    pub hold_down: Option<Duration>,
+    #[serde(default)]
+    pub exec: Vec<String>,
+    #[serde(default = "one_minute", deserialize_with = "duration::deserialize")]
+    pub exec_timeout: Duration,
+}
+
+fn restart_only() -> Vec<Rung> {
+    vec![Rung::Restart]
+}
+
+fn one_minute() -> Duration {
+    Duration::from_secs(60)
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    pub dry_run: bool,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub cooldown: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub verify_window: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub settle_window: Duration,
+    pub settle_growth_per_minute: f64,
+    pub min_growth_per_minute: f64,
+    pub min_growth_share: f64,
+    pub max_failed_restarts: u32,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub retry_first: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub retry_max: Duration,
+    pub max_action_failures: u32,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub latency_limit: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub latency_hold: Duration,
+    pub max_error_replies_per_minute: f64,
+    pub max_rejected_per_minute: f64,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub redis_hold: Duration,
+    pub max_daemon_starts: u32,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub daemon_start_window: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub manual_clear_after: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub action_timeout: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub client_kill_idle: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            cooldown: Duration::from_secs(300),
+            verify_window: Duration::from_secs(10),
+            settle_window: Duration::from_secs(300),
+            settle_growth_per_minute: 1.0,
+            min_growth_per_minute: 0.5,
+            min_growth_share: 0.25,
+            max_failed_restarts: 3,
+            retry_first: Duration::from_secs(5),
+            retry_max: Duration::from_secs(60),
+            max_action_failures: 10,
+            latency_limit: Duration::from_millis(10),
+            latency_hold: Duration::from_secs(60),
+            max_error_replies_per_minute: 600.0,
+            max_rejected_per_minute: 0.0,
+            redis_hold: Duration::from_secs(60),
+            max_daemon_starts: 5,
+            daemon_start_window: Duration::from_secs(600),
+            manual_clear_after: Duration::from_secs(1800),
+            action_timeout: Duration::from_secs(120),
+            client_kill_idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Where Redis is and who we are there; passwords stay in files.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    pub enabled: bool,
+    pub url: String,
+    pub username: Option<String>,
+    pub password_file: Option<PathBuf>,
+    pub password_credential: Option<String>,
+    pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    pub sentinels: Vec<String>,
+    pub sentinel_master: Option<String>,
+    pub sentinel_username: Option<String>,
+    pub sentinel_password_file: Option<PathBuf>,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub timeout: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub info_interval: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub clients_interval: Duration,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            url: "redis://127.0.0.1:6379".to_owned(),
+            username: None,
+            password_file: None,
+            password_credential: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            sentinels: Vec::new(),
+            sentinel_master: None,
+            sentinel_username: None,
+            sentinel_password_file: None,
+            timeout: Duration::from_secs(1),
+            info_interval: Duration::from_secs(10),
+            clients_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The latency probes; PING where the file names none.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub struct ProbeList(pub Vec<Probe>);
+
+impl Default for ProbeList {
+    fn default() -> Self {
+        Self(vec![Probe {
+            name: "ping".to_owned(),
+            command: vec!["PING".to_owned()],
+            interval: Duration::from_secs(1),
+            average: Some(Duration::from_millis(1)),
+            p99: Some(Duration::from_millis(5)),
+            target_window: Duration::from_secs(60),
+        }])
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    pub name: String,
+    pub command: Vec<String>,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub interval: Duration,
+    #[serde(default, deserialize_with = "duration::optional::deserialize")]
+    pub average: Option<Duration>,
+    #[serde(default, deserialize_with = "duration::optional::deserialize")]
+    pub p99: Option<Duration>,
+    #[serde(default = "one_minute", deserialize_with = "duration::deserialize")]
+    pub target_window: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Check {
+    pub services: Vec<String>,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub journal_window: Duration,
+}
+
+impl Default for Check {
+    fn default() -> Self {
+        Self {
+            services: Vec::new(),
+            journal_window: Duration::from_secs(3600),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Daemon {
+    pub socket: PathBuf,
+    pub group: String,
+    pub state_dir: PathBuf,
+    pub evidence_dir: PathBuf,
+    pub evidence_files: u32,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub heartbeat: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub reconcile: Duration,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self {
+            socket: "/run/connleak/connleak.sock".into(),
+            group: "connleak".to_owned(),
+            state_dir: "/var/lib/connleak".into(),
+            evidence_dir: "/var/lib/connleak/evidence".into(),
+            evidence_files: 500,
+            heartbeat: Duration::from_secs(60),
+            reconcile: Duration::from_secs(60),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    pub max_sockets: u32,
+    #[serde(deserialize_with = "size::deserialize")]
+    pub ring_bytes: u64,
+    #[serde(deserialize_with = "size::deserialize")]
+    pub stack_bytes: u64,
+    pub stacks_per_second: u32,
+    #[serde(deserialize_with = "size::deserialize")]
+    pub symbol_cache_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_sockets: 262_144,
+            ring_bytes: 4 << 20,
+            stack_bytes: 32 << 10,
+            stacks_per_second: 200,
+            symbol_cache_bytes: 64 << 20,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct History {
+    pub enabled: bool,
+    pub file: PathBuf,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub retention: Duration,
+    #[serde(deserialize_with = "size::deserialize")]
+    pub max_bytes: u64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            file: "/var/lib/connleak/history.db".into(),
+            retention: Duration::from_secs(7 * 86_400),
+            max_bytes: 256 << 20,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Export {
+    pub prometheus: Prometheus,
+    pub otlp: Otlp,
+    pub stream: Stream,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Prometheus {
+    pub enabled: bool,
+    pub listen: SocketAddr,
+    pub top_pids: u32,
+}
+
+impl Default for Prometheus {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            listen: SocketAddr::from(([127, 0, 0, 1], 9469)),
+            top_pids: 0,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Otlp {
+    pub enabled: bool,
+    pub endpoint: String,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub interval: Duration,
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            endpoint: "http://127.0.0.1:4317".to_owned(),
+            interval: Duration::from_secs(10),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stream {
+    pub enabled: bool,
+    pub url: String,
+    pub username: Option<String>,
+    pub password_file: Option<PathBuf>,
+    pub key: String,
+    pub max_len: u32,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub interval: Duration,
+    pub buffer: u32,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            url: "redis://127.0.0.1:6379".to_owned(),
+            username: None,
+            password_file: None,
+            key: "connleak:reports".to_owned(),
+            max_len: 10_000,
+            interval: Duration::from_secs(10),
+            buffer: 100,
+        }
+    }
+}
