@@ -30,6 +30,7 @@ pub(super) const ROOMS: [(&str, Sees); 18] = [
     (
         "report",
         Sees::Only(&[
+            "kernel",
             "decode",
             "sockets",
             "process",
