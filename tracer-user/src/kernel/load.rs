@@ -24,6 +24,7 @@ use super::{
     offsets,
     probes::{Family, Probes},
     ring::Ring,
+    support,
 };
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/connleak.bpf.o"));
@@ -100,6 +101,7 @@ impl Kernel {
     }
 
     fn load_with(options: &Options, seed: bool) -> Result<Self, KernelError> {
+        support::raise_memlock();
         let types = KernelTypes::read(options.btf.as_deref())?;
         let offsets: Offsets = offsets::resolve(&types)?;
         let btf = read_btf(options.btf.as_deref())?;

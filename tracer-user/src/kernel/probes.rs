@@ -186,6 +186,12 @@ pub struct Probes {
 }
 
 impl Probes {
+    pub fn loss_of(&self, hook: Hook) -> Option<&'static str> {
+        self.losses
+            .iter()
+            .find_map(|&(lost, what)| (lost == hook).then_some(what))
+    }
+
     pub fn taken_by(&self, hook: Hook) -> Option<&'static str> {
         self.taken
             .iter()
