@@ -1,7 +1,17 @@
 //! Servers, clients and ground truth that the tests share.
 //!
 //! The test binaries also run inside virtual machines: nothing here needs cargo at run time, and
-//! every path has an environment variable (see [`place`]).
+//! every path has an environment variable.
+//!
+//! | variable | meaning | where it is unset |
+//! |---|---|---|
+//! | `CONNLEAK_BIN` | the program under test | `target/release/connleak` |
+//! | `CONNLEAK_CLIENTS` | folder of compiled clients, scripts and this package's programs | built on demand |
+//! | `CONNLEAK_PYTHON` | a Python that has redis-py | `~/.cache/connleak/venv/bin/python` |
+//! | `CONNLEAK_PROBES` | probe family to force | `auto` |
+//! | `CONNLEAK_SKIPS` | file that collects `test: reason` of skipped tests | none |
+//! | `CONNLEAK_SLOW` | factor on deadlines, for emulated machines | 1 |
+//! | `CONNLEAK_HOSTILE_SECONDS` | length of the hostile load | 60, emulated 5 |
 
 pub mod actor;
 pub mod address;
