@@ -2,6 +2,7 @@
 
 mod act;
 mod choose;
+mod conclude;
 pub mod decision;
 pub mod hold;
 mod judge;

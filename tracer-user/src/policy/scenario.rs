@@ -493,3 +493,9 @@ fn two_causes_in_turn_are_said_once_each() {
     }
     assert_eq!(said.len(), 2, "{said:?}");
 }
+
+#[test]
+fn the_stories_are_told_with_the_default_configuration() {
+    let default = crate::config::Config::default();
+    assert_eq!(Rules::from(&default), rules(&[]));
+}
