@@ -17,3 +17,5 @@ mod scenario;
 pub mod state;
 pub mod timestamp;
 pub mod verify;
+#[cfg(test)]
+mod world;
