@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::model::{Config, Probe, Redis, Unit, Watch};
-use crate::policy::rules::Rung;
+use super::rung::Rung;
 
 /// A step of the way to a value in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,12 +120,8 @@ fn check_unit(block: &mut Block<'_>, unit: &Unit) {
     if let Err(message) = check_unit_name(&unit.name) {
         block.require(false, "name", || message);
     }
-    if let Some(rule) = unit.levels() {
-        let levels = rule.thresholds;
-        check_order(block, levels.warning, levels.leak, levels.critical);
-        if let Some(range) = rule.expected {
-            check_range(block, range.min, range.baseline, range.max);
-        }
+    if let Some(levels) = unit.own_levels() {
+        check_watch(block, &levels);
     }
     let alone = unit.actions.len() == 1 || !unit.actions.contains(&Rung::None);
     block.require(alone, "actions", || "\"none\" stands alone".to_owned());

@@ -3,9 +3,10 @@
 mod check;
 mod duration;
 mod error;
+mod export;
 mod model;
 mod port;
-mod rules;
+mod rung;
 mod size;
 pub mod template;
 
@@ -15,7 +16,9 @@ use std::path::Path;
 pub use check::check_unit_name;
 pub use duration::parse as parse_duration;
 pub use error::{ConfigError, Fault};
+pub use export::{Export, Otlp, Prometheus, Stream};
 pub use model::*;
+pub use rung::Rung;
 pub use size::parse as parse_size;
 
 /// The fully commented example, installed as the configuration: every key at its default.

@@ -1,13 +1,13 @@
 //! The model of the configuration: one struct a section, its defaults those of `default.toml`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::export::Export;
+use super::rung::Rung;
 use super::{duration, port, size};
-use crate::policy::rules::Rung;
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -99,6 +99,29 @@ pub struct Unit {
     pub exec: Vec<String>,
     #[serde(default = "one_minute", deserialize_with = "duration::deserialize")]
     pub exec_timeout: Duration,
+}
+
+impl Unit {
+    /// Levels of its own, where the file gives it any; what is left out is a port's default.
+    pub fn own_levels(&self) -> Option<Watch> {
+        let own = [self.warning, self.leak, self.critical, self.expected_min];
+        if own.iter().all(Option::is_none) {
+            return None;
+        }
+        let default = Watch::default();
+        let expected_min = self.expected_min.unwrap_or(0);
+        Some(Watch {
+            warning: self.warning.unwrap_or(default.warning),
+            leak: self.leak.unwrap_or(default.leak),
+            critical: self.critical.unwrap_or(default.critical),
+            expected_min,
+            expected_max: self.expected_max.unwrap_or(u32::MAX),
+            baseline: self.baseline.unwrap_or(expected_min),
+            hold_up: self.hold_up.unwrap_or(default.hold_up),
+            hold_down: self.hold_down.unwrap_or(default.hold_down),
+            ..default
+        })
+    }
 }
 
 fn restart_only() -> Vec<Rung> {
@@ -342,80 +365,6 @@ impl Default for History {
             file: "/var/lib/connleak/history.db".into(),
             retention: Duration::from_secs(7 * 86_400),
             max_bytes: 256 << 20,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Export {
-    pub prometheus: Prometheus,
-    pub otlp: Otlp,
-    pub stream: Stream,
-}
-
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Prometheus {
-    pub enabled: bool,
-    pub listen: SocketAddr,
-    pub top_pids: u32,
-}
-
-impl Default for Prometheus {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            listen: SocketAddr::from(([127, 0, 0, 1], 9469)),
-            top_pids: 0,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Otlp {
-    pub enabled: bool,
-    pub endpoint: String,
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub interval: Duration,
-}
-
-impl Default for Otlp {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            endpoint: "http://127.0.0.1:4317".to_owned(),
-            interval: Duration::from_secs(10),
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Stream {
-    pub enabled: bool,
-    pub url: String,
-    pub username: Option<String>,
-    pub password_file: Option<PathBuf>,
-    pub key: String,
-    pub max_len: u32,
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub interval: Duration,
-    pub buffer: u32,
-}
-
-impl Default for Stream {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            url: "redis://127.0.0.1:6379".to_owned(),
-            username: None,
-            password_file: None,
-            key: "connleak:reports".to_owned(),
-            max_len: 10_000,
-            interval: Duration::from_secs(10),
-            buffer: 100,
         }
     }
 }

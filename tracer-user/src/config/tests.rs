@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::policy::rules::Rung;
 
 fn parse(text: &str) -> Result<Config, String> {
     Config::parse(text, Path::new("c.toml")).map_err(|error| error.to_string())
@@ -41,11 +40,7 @@ fn every_commented_setting_of_the_example_is_real() {
         [Rung::ClientKill, Rung::Restart, Rung::Exec]
     );
     assert_eq!(
-        config.unit[0]
-            .levels()
-            .expect("own levels")
-            .thresholds
-            .critical,
+        config.unit[0].own_levels().expect("own levels").critical,
         50
     );
     assert_eq!(config.probe.0.len(), 4);
@@ -146,15 +141,12 @@ fn a_missing_file_is_an_error_that_names_it() {
 fn a_unit_without_levels_of_its_own_has_none() {
     let config = parse("[[unit]]\nname = \"a.service\"\n").expect("valid");
     assert_eq!(config.unit[0].actions, [Rung::Restart]);
-    assert_eq!(config.rules().units["a.service"].levels, None);
+    assert_eq!(config.unit[0].own_levels(), None);
     let config = parse("[[unit]]\nname = \"a.service\"\ncritical = 60\n").expect("valid");
-    let levels = config.rules().units["a.service"].levels.expect("levels");
-    assert_eq!(
-        (levels.thresholds.leak, levels.thresholds.critical),
-        (50, 60)
-    );
-    assert_eq!(levels.expected, None);
-    assert_eq!(levels.hold.up, Duration::from_secs(10));
+    let levels = config.unit[0].own_levels().expect("levels");
+    assert_eq!((levels.leak, levels.critical), (50, 60));
+    assert_eq!(levels.expected_min, 0);
+    assert_eq!(levels.hold_up, Duration::from_secs(10));
 }
 
 #[test]

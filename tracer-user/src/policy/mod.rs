@@ -2,6 +2,7 @@
 
 mod act;
 mod choose;
+mod conclude;
 pub mod decision;
 pub mod hold;
 mod judge;
@@ -16,3 +17,5 @@ mod scenario;
 pub mod state;
 pub mod timestamp;
 pub mod verify;
+#[cfg(test)]
+mod world;

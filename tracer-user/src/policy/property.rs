@@ -10,9 +10,9 @@ use super::level::{Level, LevelRule};
 use super::machine::Machine;
 use super::observation::{Observation, OpenerCount, PortCount, RedisState, RedisView};
 use super::rules::{Rules, Rung};
-use super::scenario::{boot, rules};
 use super::state::State;
 use super::timestamp::Timestamp;
+use super::world::{boot, rules};
 
 const UNITS: [&str; 5] = [
     "a.service",

@@ -1,48 +1,13 @@
 //! The rules are everything the policy was told: what is watched, what is allowed, how long it waits.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use super::hold::HoldTimes;
+use super::level::{Expected, LevelRule, Thresholds};
+use crate::config::{Config, Watch};
 
-use super::level::LevelRule;
-
-/// One kind of action; a unit's list of them is climbed from the gentlest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rung {
-    /// Observe only.
-    None,
-    /// CLIENT KILL of the unit's leaked, idle connections.
-    ClientKill,
-    /// systemd restarts the unit.
-    Restart,
-    /// A command, a rollback for instance.
-    Exec,
-}
-
-impl Rung {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::ClientKill => "client-kill",
-            Self::Restart => "restart",
-            Self::Exec => "exec",
-        }
-    }
-
-    /// Whether it interrupts the unit: such actions share one cooldown, and their failures count.
-    pub const fn interrupts(self) -> bool {
-        matches!(self, Self::Restart | Self::Exec)
-    }
-}
-
-impl fmt::Display for Rung {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
+pub use crate::config::Rung;
 
 /// A unit that the configuration allows to be acted on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,4 +55,67 @@ pub struct Rules {
     pub daemon_start_window: Duration,
     /// Healthy for this long, MANUAL ends by itself.
     pub manual_clear_after: Duration,
+}
+
+impl From<&Watch> for LevelRule {
+    fn from(watch: &Watch) -> Self {
+        Self {
+            thresholds: Thresholds {
+                warning: watch.warning,
+                leak: watch.leak,
+                critical: watch.critical,
+            },
+            expected: (watch.expected_min > 0).then_some(Expected {
+                min: watch.expected_min,
+                max: watch.expected_max,
+                baseline: watch.baseline,
+            }),
+            hold: HoldTimes {
+                up: watch.hold_up,
+                down: watch.hold_down,
+            },
+        }
+    }
+}
+
+impl From<&Config> for Rules {
+    fn from(config: &Config) -> Self {
+        let policy = &config.policy;
+        let units = config.unit.iter().map(|unit| {
+            let rule = UnitRule {
+                levels: unit.own_levels().as_ref().map(LevelRule::from),
+                rungs: unit.actions.clone(),
+            };
+            (unit.name.clone(), rule)
+        });
+        Self {
+            ports: config
+                .watch
+                .0
+                .iter()
+                .map(|watch| (watch.port, LevelRule::from(watch)))
+                .collect(),
+            units: units.collect(),
+            dry_run: policy.dry_run,
+            cooldown: policy.cooldown,
+            verify_window: policy.verify_window,
+            settle_window: policy.settle_window,
+            settle_growth_per_minute: policy.settle_growth_per_minute,
+            min_growth_per_minute: policy.min_growth_per_minute,
+            min_growth_share: policy.min_growth_share,
+            max_failed_restarts: policy.max_failed_restarts,
+            retry_first: policy.retry_first,
+            retry_max: policy.retry_max,
+            max_action_failures: policy.max_action_failures,
+            action_timeout: policy.action_timeout,
+            latency_limit: policy.latency_limit,
+            latency_hold: policy.latency_hold,
+            redis_hold: policy.redis_hold,
+            max_error_replies_per_minute: policy.max_error_replies_per_minute,
+            max_rejected_per_minute: policy.max_rejected_per_minute,
+            max_daemon_starts: policy.max_daemon_starts,
+            daemon_start_window: policy.daemon_start_window,
+            manual_clear_after: policy.manual_clear_after,
+        }
+    }
 }

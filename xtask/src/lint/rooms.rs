@@ -23,10 +23,10 @@ pub(super) const ROOMS: [(&str, Sees); 18] = [
     ("policy", Sees::Only(&[])),
     (
         "action",
-        Sees::Only(&["sockets", "process", "accounting", "policy"]),
+        Sees::Only(&["sockets", "process", "accounting", "policy", "redis"]),
     ),
     // What is told about them.
-    ("redis", Sees::Only(&[])),
+    ("redis", Sees::Only(&["policy"])),
     (
         "report",
         Sees::Only(&[
