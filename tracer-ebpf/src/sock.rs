@@ -15,7 +15,7 @@ pub(crate) const TCP_NEW_SYN_RECV: u8 = 12;
 
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 10;
-pub(crate) const IPPROTO_TCP: u16 = 6;
+const IPPROTO_TCP: u16 = 6;
 
 /// Reads a `T` at `address + offset` of the kernel's memory.
 #[inline(always)]
@@ -42,6 +42,12 @@ impl Sock {
     #[inline(always)]
     pub(crate) fn state(self) -> Option<u8> {
         self.read(offset!(sock_state))
+    }
+
+    /// `sk_protocol` is u16 since 5.6 (bf9765145b85): the low byte of MPTCP's 262 is TCP's 6.
+    #[inline(always)]
+    pub(crate) fn is_tcp(self) -> bool {
+        self.read::<u16>(offset!(sock_protocol)) == Some(IPPROTO_TCP)
     }
 
     /// Inode number of the socket's network namespace.

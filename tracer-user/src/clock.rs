@@ -10,6 +10,8 @@ pub struct Clock {
     hz: u32,
 }
 
+const SECOND_NS: u64 = 1_000_000_000;
+
 /// Kernels are built with one of these (kernel/Kconfig.hz).
 const HZ_CHOICES: [u32; 4] = [100, 250, 300, 1000];
 
@@ -29,11 +31,16 @@ impl Clock {
 
     /// Finds the kernel's HZ from its jiffies: they start five minutes before they overflow 32
     /// bits (include/linux/jiffies.h, INITIAL_JIFFIES) and then follow CLOCK_MONOTONIC.
+    ///
+    /// All choices give the same jiffies at five minutes after boot: near it nothing is learned.
     pub fn set_hz(&mut self, jiffies: u64, monotonic_ns: u64) {
+        if monotonic_ns.abs_diff(300 * SECOND_NS) < SECOND_NS {
+            return;
+        }
         let off_by = |hz: u32| {
             let hz = i128::from(hz);
             let expected =
-                (1_i128 << 32) - 300 * hz + hz * i128::from(monotonic_ns) / 1_000_000_000;
+                (1_i128 << 32) - 300 * hz + hz * i128::from(monotonic_ns) / i128::from(SECOND_NS);
             // In units of time, or the smallest HZ would always seem the nearest.
             (expected - i128::from(jiffies)).abs() * 1000 / hz
         };
@@ -81,13 +88,20 @@ mod tests {
     #[test]
     fn hz_is_found_early_and_late_after_boot() {
         for hz in HZ_CHOICES {
-            for seconds in [3_u64, 299, 300, 301, 1_000_000] {
+            for seconds in [3_u64, 298, 302, 1_000_000] {
                 let jiffies = (1_u64 << 32) - 300 * u64::from(hz) + u64::from(hz) * seconds;
                 let mut clock = Clock::fixed(0, 1);
                 clock.set_hz(jiffies, seconds * 1_000_000_000 + 2_000_000);
                 assert_eq!(clock.hz, hz, "{seconds} s after boot");
             }
         }
+    }
+
+    #[test]
+    fn hz_is_not_guessed_where_all_choices_agree() {
+        let mut clock = Clock::fixed(0, 250);
+        clock.set_hz(1_u64 << 32, 300 * SECOND_NS);
+        assert_eq!(clock.hz, 250);
     }
 
     #[test]

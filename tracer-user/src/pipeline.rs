@@ -51,7 +51,9 @@ struct State {
     clock: Clock,
     host: Host,
     site_rules: SiteRules,
+    /// Since the start, and of the latest reconcile.
     drift: Drift,
+    latest_drift: Drift,
     delivered: u64,
     undecodable: u64,
     started_ns: u64,
@@ -67,6 +69,7 @@ impl State {
             host: Host::here(),
             site_rules,
             drift: Drift::default(),
+            latest_drift: Drift::default(),
             delivered: 0,
             undecodable: 0,
             started_ns: clock::boot_ns(),
@@ -117,6 +120,7 @@ impl Tracer {
         tracer.reconcile()?;
         // What was open before the start is no drift.
         tracer.state.drift = Drift::default();
+        tracer.state.latest_drift = Drift::default();
         Ok(tracer)
     }
 
@@ -228,12 +232,8 @@ impl Tracer {
                 self.state.table.remove(id, opened_ns);
             }
         }
-        let after = self.state.drift;
-        Ok(Drift {
-            missed_notice: after.missed_notice - before.missed_notice,
-            gone: after.gone - before.gone,
-            untracked: after.untracked - before.untracked,
-        })
+        self.state.latest_drift = self.state.drift.since(before);
+        Ok(self.state.latest_drift)
     }
 
     fn walk(&mut self, walk: Walk) -> Result<Vec<OpenFile>> {
@@ -333,10 +333,12 @@ impl State {
             clock: &self.clock,
             site_rules: &self.site_rules,
             ports,
+            netns: self.own_netns,
             probes,
             tallies,
             lost,
             drift: self.drift,
+            latest_drift: self.latest_drift,
             events,
             started_ns: self.started_ns,
             now_ns: clock::boot_ns(),

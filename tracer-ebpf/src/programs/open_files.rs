@@ -18,8 +18,8 @@ use crate::{
     globals::{config, offset},
     maps::{SOCKETS, count},
     sock::{
-        AF_INET, AF_INET6, IPPROTO_TCP, Sock, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV,
-        TCP_TIME_WAIT, read_kernel,
+        AF_INET, AF_INET6, Sock, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV, TCP_TIME_WAIT,
+        read_kernel,
     },
     task::Task,
 };
@@ -98,7 +98,7 @@ fn open_file(meta: *const IterMeta, task: Task, fd: u32, file: u64) -> Option<()
     if family != AF_INET && family != AF_INET6 {
         return None;
     }
-    if u16::from(sock.read::<u8>(offset!(sock_protocol))?) != IPPROTO_TCP {
+    if !sock.is_tcp() {
         return None;
     }
     let mut line = OpenFile::ZERO;

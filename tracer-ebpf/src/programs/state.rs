@@ -19,7 +19,7 @@ use crate::{
     filter::{self, Match},
     maps::{SOCKETS, count, header, notify},
     opening,
-    sock::{IPPROTO_TCP, Sock, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT},
+    sock::{Sock, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -49,8 +49,9 @@ fn state<const OPENS: bool>(sock: Sock, new: i32) -> Option<()> {
     let matched = filter::matched(sock)?;
     let new = new as u8;
     if new == TCP_SYN_SENT {
-        // The tracepoint also serves SCTP and DCCP, whose sockets have other fields.
-        if !OPENS || !is_tcp(sock) {
+        // The tracepoint also serves SCTP, whose sockets have other fields, and MPTCP, whose
+        // subflows are the TCP sockets.
+        if !OPENS || !sock.is_tcp() {
             return None;
         }
         return opening::record(sock, matched);
@@ -60,7 +61,7 @@ fn state<const OPENS: bool>(sock: Sock, new: i32) -> Option<()> {
     let Some(record) = SOCKETS.get_ptr_mut(sock.0) else {
         // The server end of a new connection. Any other state without a record belongs to a
         // socket older than tracing, which the iterator adds, or to a listener.
-        if new != TCP_ESTABLISHED || !matched.server_end || !is_tcp(sock) {
+        if new != TCP_ESTABLISHED || !matched.server_end || !sock.is_tcp() {
             return None;
         }
         return begin_server_end(sock, matched, now_ns);
@@ -87,13 +88,6 @@ fn state<const OPENS: bool>(sock: Sock, new: i32) -> Option<()> {
         record,
     });
     Some(())
-}
-
-#[inline(always)]
-fn is_tcp(sock: Sock) -> bool {
-    // `sk_protocol` was a bit field's byte before 5.6 and is u16 since; the low byte is enough.
-    sock.read::<u8>(crate::globals::offset!(sock_protocol))
-        .is_some_and(|protocol| u16::from(protocol) == IPPROTO_TCP)
 }
 
 /// No process is known here: accept says it, or the holder of the listener.

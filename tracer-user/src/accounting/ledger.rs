@@ -40,7 +40,9 @@ pub struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    pub fn of(table: &'a SocketTable, processes: &Processes) -> Self {
+    /// The counts are those of `netns`, connleak's own, as the old command's were; the accounts
+    /// hold the sockets of all namespaces.
+    pub fn of(table: &'a SocketTable, processes: &Processes, netns: Option<u32>) -> Self {
         let mut ledger = Self::default();
         let own: Vec<_> = table
             .iter()
@@ -54,7 +56,9 @@ impl<'a> Ledger<'a> {
                 continue;
             }
             let owner = owner(entry, table, processes);
-            ledger.counts.add(entry, owner);
+            if netns.is_none_or(|netns| netns == socket.netns) {
+                ledger.counts.add(entry, owner);
+            }
             let account = ledger.accounts.entry(owner).or_default();
             match socket.end {
                 End::Client => account.client_ends.push(entry),

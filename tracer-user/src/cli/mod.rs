@@ -18,8 +18,11 @@ const FAILED: u8 = 2;
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return refuse(&error),
+    };
     // Rust ignores SIGPIPE, and a closed pipe is an error that `output` takes for success.
-    let args = Args::parse();
     match dispatch(args) {
         Ok(code) => code,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -29,6 +32,34 @@ pub fn run() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Help goes where it was asked for; anything else that clap says becomes one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind::{
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
+    };
+    if matches!(
+        error.kind(),
+        DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        // Where stdout is closed nobody wants the help.
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(FAILED));
+    }
+    let text = error.to_string();
+    // The first paragraph says what is wrong, the others repeat the usage.
+    let what: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(str::trim)
+        .collect();
+    let what = what.join(" ");
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    output::complain(&crate::report::clean(&format!(
+        "{what}; see `connleak --help`"
+    )));
+    ExitCode::from(FAILED)
 }
 
 fn dispatch(args: Args) -> Result<ExitCode> {

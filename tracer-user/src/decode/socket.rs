@@ -165,7 +165,7 @@ impl Socket {
 
     /// A socket that was only ever seen open: no opener, no times. `None` for a listener.
     pub fn from_open_file(file: &OpenFile) -> Option<Self> {
-        (file.state != TcpState::Listen).then(|| Self {
+        (file.state != TcpState::Listen).then_some(Self {
             id: file.id,
             end: file.end,
             state: file.state,

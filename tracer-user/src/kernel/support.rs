@@ -38,6 +38,12 @@ pub fn lockdown() -> Option<String> {
     Some(rest.split_once(']')?.0.to_owned())
 }
 
+/// Are the PIDs of /proc the ones that the kernel side sees? The first PID namespace has a fixed
+/// inode (include/uapi/linux/nsfs.h and include/linux/proc_ns.h, PROC_PID_INIT_INO).
+pub fn is_first_pid_namespace() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
+}
+
 /// `kernel.perf_event_paranoid`
 pub fn perf_event_paranoid() -> Option<i32> {
     fs::read_to_string("/proc/sys/kernel/perf_event_paranoid")

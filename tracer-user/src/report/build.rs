@@ -34,18 +34,22 @@ pub struct Sources<'a> {
     pub clock: &'a Clock,
     pub site_rules: &'a SiteRules,
     pub ports: &'a [u16],
+    /// connleak's own network namespace, which the totals count.
+    pub netns: Option<u32>,
     pub probes: BTreeMap<String, String>,
     /// `None` for a snapshot.
     pub tallies: Option<HashMap<ProcessKey, Tally>>,
     pub lost: Lost,
+    /// Since the start, and of the latest reconcile.
     pub drift: Drift,
+    pub latest_drift: Drift,
     pub events: Option<Events>,
     pub started_ns: u64,
     pub now_ns: u64,
 }
 
 pub fn build(sources: &Sources<'_>) -> Report {
-    let ledger = Ledger::of(sources.table, sources.processes);
+    let ledger = Ledger::of(sources.table, sources.processes, sources.netns);
     let mut openers = Vec::new();
     let mut servers = Vec::new();
     for (&owner, account) in &ledger.accounts {
@@ -73,7 +77,7 @@ pub fn build(sources: &Sources<'_>) -> Report {
             established_client_ends: ledger.counts.established_client_ends,
             close_wait: ledger.counts.close_wait,
             unattributed: ledger.counts.unattributed,
-            drift: sources.drift.total(),
+            drift: sources.latest_drift.total(),
             drift_causes: sources.drift,
             lost: sources.lost,
             events: sources.events,

@@ -4,13 +4,18 @@
 pub fn clean(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() || is_formatting(character) {
+        if steers_terminals(character) {
             cleaned.extend(character.escape_default());
         } else {
             cleaned.push(character);
         }
     }
     cleaned
+}
+
+/// Does a terminal obey it instead of showing it?
+pub(super) fn steers_terminals(character: char) -> bool {
+    character.is_control() || is_formatting(character)
 }
 
 /// Bidirectional overrides and isolates, zero-width and line separators (Unicode TR 36).

@@ -45,9 +45,9 @@ pub struct Totals {
     pub close_wait: u64,
     /// Client ends of which neither an opener nor a holder is known.
     pub unattributed: u64,
-    /// What reconciling found different from the truth, and repaired, since the start.
+    /// Sockets that the latest reconcile found different from the truth, and repaired.
     pub drift: u64,
-    /// The same by cause.
+    /// All that reconciling repaired since the start, by cause.
     pub drift_causes: Drift,
     /// What the kernel side could not deliver, by cause.
     pub lost: Lost,

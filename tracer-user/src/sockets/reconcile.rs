@@ -25,6 +25,15 @@ impl Drift {
     pub fn total(self) -> u64 {
         self.missed_notice + self.gone + self.untracked
     }
+
+    /// What was added since it was `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            missed_notice: self.missed_notice - before.missed_notice,
+            gone: self.gone - before.gone,
+            untracked: self.untracked - before.untracked,
+        }
+    }
 }
 
 impl SocketTable {

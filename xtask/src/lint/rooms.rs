@@ -2,8 +2,8 @@
 
 /// A room may import from these rooms, from itself and from [`GIVEN`], from no other.
 pub(super) const ROOMS: [(&str, Sees); 18] = [
-    // Given: values that everything may know.
-    ("config", Sees::Only(&[])),
+    // Given: values that everything may know. Thresholds are policy's own words.
+    ("config", Sees::Only(&["policy"])),
     ("clock", Sees::Only(&[])),
     ("host", Sees::Only(&[])),
     // Side rooms: what a process and a stack are, before any event names one.
@@ -21,12 +21,12 @@ pub(super) const ROOMS: [(&str, Sees); 18] = [
         Sees::Only(&["decode", "sockets", "process", "stacks"]),
     ),
     ("policy", Sees::Only(&[])),
+    ("redis", Sees::Only(&["policy"])),
     (
         "action",
         Sees::Only(&["sockets", "process", "accounting", "policy", "redis"]),
     ),
     // What is told about them.
-    ("redis", Sees::Only(&["policy"])),
     (
         "report",
         Sees::Only(&[
@@ -51,7 +51,7 @@ pub(super) const ROOMS: [(&str, Sees); 18] = [
     ("cli", Sees::All),
 ];
 
-/// Rooms every room may see. Policy takes its clock as an argument.
+/// Rooms every room may see, except the pure ones: those take what they need as arguments.
 pub(super) const GIVEN: [&str; 3] = ["config", "clock", "host"];
 
 /// Crates that only these rooms may name.
@@ -64,8 +64,6 @@ pub(super) const CRATES: [(&str, &[&str]); 4] = [
 
 /// Rooms that are pure: the crates they may name, and what of std they may not.
 pub(super) const PURE: [(&str, &[&str]); 1] = [("policy", &["std", "core", "alloc", "serde"])];
-/// Of [`GIVEN`], a pure room sees only this.
-pub(super) const GIVEN_PURE: &str = "config";
 pub(super) const IMPURE_STD: [&str; 7] = ["env", "fs", "io", "net", "os", "process", "thread"];
 
 /// What a room may import.

@@ -37,6 +37,26 @@ pub(super) fn named_paths(source: &str) -> Vec<NamedPath> {
     paths
 }
 
+/// The modules declared `#[cfg(test)] mod NAME;`: their files are tests.
+pub(super) fn test_modules(source: &str) -> Vec<String> {
+    let tokens = tokens(source);
+    let mut names = Vec::new();
+    for at in 0..tokens.len() {
+        let Some(end) = test_attribute(&tokens, at) else {
+            continue;
+        };
+        let word = |at: usize| match tokens.get(at) {
+            Some((_, Token::Word(word))) => Some(word.as_str()),
+            _ => None,
+        };
+        let ends = tokens.get(end + 2).map(|token| &token.1) == Some(&Token::Other(';'));
+        if let (Some("mod"), Some(name), true) = (word(end), word(end + 1), ends) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
 /// Reads one path from `at`, with every branch of its groups; returns where it ends.
 fn path(
     tokens: &[(usize, Token)],
@@ -284,6 +304,12 @@ mod tests {
         let source = "#[cfg(test)]\nmod tests { use crate::a::B; fn f() {} }\n\
                       #[cfg(test)] use crate::c;\n#[cfg(not(test))] use crate::d::E;";
         assert_eq!(paths(source), ["4 crate::d::E"]);
+    }
+
+    #[test]
+    fn test_modules_in_files_of_their_own_are_found() {
+        let source = "mod a;\n#[cfg(test)]\nmod property;\n#[cfg(test)]\nmod tests { fn f() {} }";
+        assert_eq!(test_modules(source), ["property"]);
     }
 
     #[test]

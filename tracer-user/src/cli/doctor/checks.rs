@@ -19,6 +19,7 @@ pub(super) async fn diagnose(args: &DoctorArgs) -> Diagnosis {
         kernel(&host.kernel),
         capabilities(),
         lockdown(),
+        pid_namespace(),
         perf_event_paranoid(),
         memlock(&host.kernel),
     ];
@@ -105,6 +106,18 @@ fn lockdown() -> Check {
         Some(mode) => ok("lockdown", mode),
         None => ok("lockdown", "not in this kernel"),
     }
+}
+
+fn pid_namespace() -> Check {
+    if support::is_first_pid_namespace() {
+        return ok("PID namespace", "the host's");
+    }
+    not_ok(
+        "PID namespace",
+        Outcome::Degraded,
+        "a container's: the kernel's PIDs are not those of /proc, so names and stacks are missing",
+        "run connleak in the host's PID namespace: --pid=host or hostPID: true",
+    )
 }
 
 fn perf_event_paranoid() -> Check {
