@@ -94,7 +94,7 @@ pub(super) struct DoctorArgs {
 #[derive(Debug, ClapArgs)]
 pub(super) struct PortArgs {
     /// Port of a Redis server to watch; can be given several times
-    #[arg(long = "port", value_name = "PORT", default_value = "6379", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long = "port", value_name = "PORT", default_value = "6379", value_parser = port)]
     pub(super) ports: Vec<u16>,
 }
 
@@ -128,6 +128,13 @@ impl ProbeChoice {
             Self::Kprobe => Some(Family::Kprobe),
             Self::Tracepoint => Some(Family::Tracepoint),
         }
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err("a port is a number from 1 to 65535".to_owned()),
     }
 }
 
