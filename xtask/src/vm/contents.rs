@@ -102,7 +102,6 @@ pub(super) fn initramfs(
             ("CONNLEAK_PYTHON", "/usr/bin/python3.11"),
             // Software emulation: stretches deadlines only.
             ("CONNLEAK_SLOW", "5"),
-            ("PYTHONDONTWRITEBYTECODE", "1"),
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .into(),
@@ -147,7 +146,6 @@ fn redis_py(root: &mut Initramfs, workspace: &Workspace) -> Result<()> {
     let packages = python.path().join("site-packages");
     root.tree(&packages, PYTHON_PACKAGES, &|path| {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-        // Compiled by another interpreter.
-        !["pip", "setuptools", "__pycache__"].contains(&name)
+        !["pip", "setuptools"].contains(&name)
     })
 }
