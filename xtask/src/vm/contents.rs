@@ -70,11 +70,11 @@ pub(super) fn initramfs(
         root.program(&format!("{CLIENTS}/{name}"), &path)?;
     }
     let mut steps = Vec::new();
-    for (name, path) in &tests.kernel_tests {
+    for (name, path) in tests.stripped_kernel_tests(workspace)? {
         let place = format!("/tests/{name}");
-        root.program(&place, path)?;
+        root.program(&place, &path)?;
         steps.push(Step {
-            name: name.clone(),
+            name,
             argv: vec![place],
             time_limit_s: TEST_TIME_LIMIT_S,
             kind: StepKind::TestBinary,
