@@ -53,6 +53,31 @@ impl TestPackage {
         Ok(package)
     }
 
+    /// The kernel tests without line tables, which nobody reads there and which are most of their size.
+    pub(super) fn stripped_kernel_tests(
+        &self,
+        workspace: &Workspace,
+    ) -> Result<Vec<(String, PathBuf)>> {
+        let dir = workspace.root.join("target/vm/tests");
+        std::fs::create_dir_all(&dir)
+            .with_context(|| format!("failed to create {}", dir.display()))?;
+        self.kernel_tests
+            .iter()
+            .map(|(name, path)| {
+                let stripped = dir.join(name);
+                let status = Command::new("strip")
+                    .args(["--strip-debug", "-o"])
+                    .args([&stripped, path])
+                    .status()
+                    .context("failed to run strip; run `cargo xtask setup`")?;
+                if !status.success() {
+                    bail!("failed to strip {}: {status}", path.display());
+                }
+                Ok((name.clone(), stripped))
+            })
+            .collect()
+    }
+
     /// The clients that are not Rust, compiled or copied.
     pub(super) fn clients(&self, workspace: &Workspace) -> Result<Vec<PathBuf>> {
         let dir = workspace.root.join("target/vm/clients");

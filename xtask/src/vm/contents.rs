@@ -70,11 +70,11 @@ pub(super) fn initramfs(
         root.program(&format!("{CLIENTS}/{name}"), &path)?;
     }
     let mut steps = Vec::new();
-    for (name, path) in &tests.kernel_tests {
+    for (name, path) in tests.stripped_kernel_tests(workspace)? {
         let place = format!("/tests/{name}");
-        root.program(&place, path)?;
+        root.program(&place, &path)?;
         steps.push(Step {
-            name: name.clone(),
+            name,
             argv: vec![place],
             time_limit_s: TEST_TIME_LIMIT_S,
             kind: StepKind::TestBinary,
@@ -102,7 +102,6 @@ pub(super) fn initramfs(
             ("CONNLEAK_PYTHON", "/usr/bin/python3.11"),
             // Software emulation: stretches deadlines only.
             ("CONNLEAK_SLOW", "5"),
-            ("PYTHONDONTWRITEBYTECODE", "1"),
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .into(),
@@ -147,7 +146,6 @@ fn redis_py(root: &mut Initramfs, workspace: &Workspace) -> Result<()> {
     let packages = python.path().join("site-packages");
     root.tree(&packages, PYTHON_PACKAGES, &|path| {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-        // Compiled by another interpreter.
-        !["pip", "setuptools", "__pycache__"].contains(&name)
+        !["pip", "setuptools"].contains(&name)
     })
 }

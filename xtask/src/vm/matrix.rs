@@ -90,13 +90,17 @@ impl Matrix<'_> {
             let workers: Vec<_> = (0..self.jobs.max(1))
                 .map(|_| {
                     scope.spawn(|| -> Result<()> {
-                        while let Some((kernel, family)) = locked(&queue).pop() {
+                        loop {
+                            // A guard in the loop's head would be held for the whole boot.
+                            let next = locked(&queue).pop();
+                            let Some((kernel, family)) = next else {
+                                return Ok(());
+                            };
                             let cell = self.boot(kernel, family)?;
                             let mut cells = locked(&cells);
                             cells.push(cell);
                             report(&cells[cells.len() - 1], cells.len(), total);
                         }
-                        Ok(())
                     })
                 })
                 .collect();

@@ -77,6 +77,10 @@ impl Machine {
     fn boot_once(&self) -> Result<std::result::Result<Boot, Broken>> {
         std::fs::create_dir_all(&self.logs)
             .with_context(|| format!("failed to create {}", self.logs.display()))?;
+        // A QEMU that does not even start must not leave the last boot's words to be read.
+        if self.records().exists() {
+            std::fs::remove_file(self.records())?;
+        }
         let started = Instant::now();
         let exit = self.run()?;
         let duration = started.elapsed();
