@@ -10,6 +10,8 @@ pub struct Clock {
     hz: u32,
 }
 
+/// Debian's, until jiffies tell.
+pub const HZ_UNKNOWN: u32 = 250;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Kernels are built with one of these (kernel/Kconfig.hz).
@@ -20,13 +22,18 @@ impl Clock {
     pub fn system() -> Self {
         Self {
             boot_at_ns: i128::from(read(libc::CLOCK_REALTIME)) - i128::from(boot_ns()),
-            hz: 250,
+            hz: HZ_UNKNOWN,
         }
     }
 
     /// A clock that stands: for replays and tests.
     pub fn fixed(boot_at_ns: i128, hz: u32) -> Self {
         Self { boot_at_ns, hz }
+    }
+
+    /// Real time minus boot time.
+    pub fn boot_at_ns(&self) -> i128 {
+        self.boot_at_ns
     }
 
     /// Finds the kernel's HZ from its jiffies: they start five minutes before they overflow 32

@@ -27,6 +27,22 @@ impl Host {
         }
     }
 
+    /// A host that a recording names; its users are told by [`Host::add_user`].
+    pub fn recorded(name: String, kernel: String, boot_id: String) -> Self {
+        Self {
+            name,
+            kernel,
+            boot_id,
+            users: OnceLock::from(HashMap::new()),
+        }
+    }
+
+    pub fn add_user(&mut self, uid: u32, name: String) {
+        if let Some(users) = self.users.get_mut() {
+            users.insert(uid, name);
+        }
+    }
+
     /// The user's name on this host, or its number. A container's users have none here.
     pub fn user(&self, uid: u32) -> String {
         self.users

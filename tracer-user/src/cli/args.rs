@@ -22,6 +22,8 @@ and what to do).\n`connleak doctor` also exits 1: tracing can run, but degraded.
 pub(super) enum Command {
     /// Watch connections open and close; the report at the end, or on Ctrl-C
     Trace(TraceArgs),
+    /// Print the report of a recorded trace; needs neither root nor that kernel
+    Replay(ReplayArgs),
     /// List every watched socket with its holders, now, without tracing
     Snapshot(SnapshotArgs),
     /// Check whether tracing can run here, and what to do where it cannot
@@ -66,6 +68,21 @@ pub(super) struct TraceArgs {
     /// Compare with the kernel's own lists this often; 0s never
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub(super) reconcile: Duration,
+    /// Write all that is traced to FILE, for `connleak replay`; never the memory of a stack
+    #[arg(long, value_name = "FILE")]
+    pub(super) record: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ReplayArgs {
+    /// What `connleak trace --record FILE` wrote
+    #[arg(value_name = "FILE")]
+    pub(super) recording: PathBuf,
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+    /// List every socket below its opener
+    #[arg(long)]
+    pub(super) sockets: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,6 +3,7 @@
 mod args;
 mod doctor;
 mod output;
+mod replay;
 mod snapshot;
 mod trace;
 
@@ -70,6 +71,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
     };
     match args.command {
         Command::Trace(args) => runtime()?.block_on(trace::run(args)),
+        Command::Replay(args) => replay::run(&args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Doctor(args) => runtime()?.block_on(doctor::run(args)),
     }

@@ -14,12 +14,13 @@ use tokio::{
 };
 
 use super::{
+    FAILED,
     args::{Format, TraceArgs},
     output,
 };
 use crate::{
     kernel::{Hook, Options, Probes},
-    pipeline::Tracer,
+    pipeline::{Recorder, Tracer},
     report::{self, Report, clean},
     stacks::SiteRules,
 };
@@ -40,7 +41,9 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
     // Before attaching: a signal that comes early must detach, too.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut tracer = Tracer::start(&options(&args), rules.clone())?;
+    let recorder = args.record.as_deref().map(Recorder::create).transpose()?;
+    let mut code = ExitCode::SUCCESS;
+    let mut tracer = Tracer::start_recorded(&options(&args), rules.clone(), recorder)?;
     output::say(&announcement(&args.ports.ports, tracer.probes()));
 
     let live = args.output == Format::Table && io::stdout().is_terminal();
@@ -57,6 +60,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
     reconcile.set_missed_tick_behavior(MissedTickBehavior::Skip);
     reconcile.tick().await;
     loop {
+        complain_of_recording(&mut tracer, &mut code);
         tokio::select! {
             step = tracer.step() => step?,
             _ = redraw.tick(), if live => {
@@ -74,7 +78,8 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
     tracer.drain();
     tracer.settle_stacks(LAST_STACKS).await;
     tracer.reconcile()?;
-    let report = filtered(tracer.report()?, &args);
+    let report = filtered(tracer.finish()?, &args);
+    complain_of_recording(&mut tracer, &mut code);
     let text = match args.output {
         Format::Json => report::json(&report)?,
         Format::Table => {
@@ -84,7 +89,15 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
         }
     };
     output::print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
+}
+
+/// The trace is worth finishing without its recording, but did not do all that was asked.
+fn complain_of_recording(tracer: &mut Tracer, code: &mut ExitCode) {
+    if let Some(failure) = tracer.take_recording_failure() {
+        output::complain(&clean(&format!("{failure:#}; tracing goes on without it")));
+        *code = ExitCode::from(FAILED);
+    }
 }
 
 fn options(args: &TraceArgs) -> Options {

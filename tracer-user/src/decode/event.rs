@@ -1,5 +1,7 @@
 //! An event: one notice of the kernel side, owned and checked.
 
+use std::mem::offset_of;
+
 use bytes::Bytes;
 use tracer_ebpf::abi::event::{
     self as abi, ConnectEvent, EventHeader, HAS_REGISTERS, ProcessEvent, STACK_BOUNDED, SocketEvent,
@@ -100,9 +102,39 @@ fn read<T: wire::Plain>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
     })
 }
 
+/// What stands before the stack copy.
+const CONNECT_FIXED_BYTES: usize = size_of::<ConnectEvent>();
+/// Of a connect event, what a recording keeps: all up to its flags.
+const CONNECT_RECORDED_BYTES: usize = offset_of!(ConnectEvent, flags) + size_of::<u32>();
+
+/// An event as a recording keeps it: whatever was copied from the process's memory is cut off.
+pub(super) fn without_stack(bytes: &[u8]) -> Vec<u8> {
+    let kind = bytes.first_chunk().copied().map(u32::from_le_bytes);
+    let kept_bytes = match kind {
+        Some(abi::CONNECT) => CONNECT_RECORDED_BYTES,
+        Some(abi::SOCKET | abi::DESTROYED) => size_of::<SocketEvent>(),
+        _ => size_of::<ProcessEvent>(),
+    };
+    let mut kept = bytes[..bytes.len().min(kept_bytes)].to_vec();
+    let stack_bytes = offset_of!(ConnectEvent, stack_bytes);
+    if let Some(claimed) = kept.get_mut(stack_bytes..stack_bytes + size_of::<u32>()) {
+        claimed.fill(0);
+    }
+    kept
+}
+
+/// An event of a recording with zeroes where this version's kernel side says more.
+pub(super) fn with_room(mut bytes: Vec<u8>) -> Vec<u8> {
+    let is_connect = bytes.first_chunk().copied().map(u32::from_le_bytes) == Some(abi::CONNECT);
+    if is_connect && bytes.len() == CONNECT_RECORDED_BYTES {
+        bytes.resize(CONNECT_FIXED_BYTES, 0);
+    }
+    bytes
+}
+
 fn connect(bytes: &Bytes) -> Result<Event, DecodeError> {
     let event: ConnectEvent = read(bytes, abi::CONNECT)?;
-    let start = size_of::<ConnectEvent>();
+    let start = CONNECT_FIXED_BYTES;
     let claimed = event.stack_bytes as usize;
     if claimed > bytes.len() - start {
         return Err(DecodeError::Stack {

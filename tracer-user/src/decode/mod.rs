@@ -2,6 +2,7 @@
 
 pub mod event;
 pub mod open_file;
+pub mod recording;
 pub mod socket;
 mod wire;
 

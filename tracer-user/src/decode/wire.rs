@@ -3,6 +3,7 @@
 use tracer_ebpf::abi::{
     event::{ConnectEvent, EventHeader, ProcessEvent, SocketEvent},
     open_file::OpenFile,
+    socket::SocketRecord,
 };
 
 /// A struct of the contract that any bytes of its size are a value of.
@@ -22,10 +23,18 @@ unsafe impl Plain for ConnectEvent {}
 unsafe impl Plain for ProcessEvent {}
 // SAFETY: as above.
 unsafe impl Plain for OpenFile {}
+// SAFETY: as above.
+unsafe impl Plain for SocketRecord {}
 
 /// The `T` that `bytes` begin with, if they are long enough.
 pub(super) fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
     let bytes = bytes.get(..size_of::<T>())?;
     // SAFETY: the slice has the size of a T, any bytes are a T, and the read is unaligned.
     Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// The bytes that `value` is.
+pub(super) fn bytes<T: Plain>(value: &T) -> &[u8] {
+    // SAFETY: a plain value has no padding, so that every one of its bytes is initialised.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
 }

@@ -4,7 +4,7 @@ use aya::{
     Ebpf,
     maps::{HashMap, MapData, MapError, PerCpuArray},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracer_ebpf::abi::{
     counters::{Counter, CpuCounters},
     socket::{OpenerCounts, OpenerKey, SocketRecord},
@@ -13,7 +13,7 @@ use tracer_ebpf::abi::{
 use super::error::KernelError;
 
 /// What the kernel side saw and lost, over all CPUs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     pub seen: u64,
     pub matched: u64,

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     cgroup::{Placement, placement},
     identity::ProcessKey,
@@ -18,7 +20,7 @@ const CMDLINE_BYTES_MAX: u64 = 4096;
 const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// A process as it was when it was last looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     pub name: String,
     pub cmdline: Vec<String>,
@@ -36,16 +38,53 @@ pub struct Process {
 /// The processes that were looked up.
 #[derive(Debug)]
 pub struct Processes {
-    proc_root: PathBuf,
+    /// `None` where nothing but what is recorded may be known.
+    proc_root: Option<PathBuf>,
     known: HashMap<ProcessKey, Process>,
+    /// Processes looked up since it was last asked; kept only for a recording.
+    looked_up: Option<Vec<ProcessKey>>,
 }
 
 impl Processes {
     pub fn new(proc_root: impl Into<PathBuf>) -> Self {
         Self {
-            proc_root: proc_root.into(),
+            proc_root: Some(proc_root.into()),
             known: HashMap::new(),
+            looked_up: None,
         }
+    }
+
+    /// Processes of another time or host: looks nothing up.
+    pub fn recorded() -> Self {
+        Self {
+            proc_root: None,
+            known: HashMap::new(),
+            looked_up: None,
+        }
+    }
+
+    /// From now on remembers which were looked up, for [`Processes::take_looked_up`].
+    pub fn remember_looked_up(&mut self) {
+        self.looked_up = Some(Vec::new());
+    }
+
+    pub fn take_looked_up(&mut self) -> Vec<ProcessKey> {
+        self.looked_up
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// Takes over what a recording knows of a process.
+    pub fn set(&mut self, key: ProcessKey, process: Process) {
+        self.known.insert(key, process);
+    }
+
+    fn look_up(&mut self, key: ProcessKey) -> Option<Process> {
+        if let Some(looked_up) = &mut self.looked_up {
+            looked_up.push(key);
+        }
+        read(self.proc_root.as_deref()?, key)
     }
 
     /// Looks a process up if it is not known yet; `comm` is what the kernel side knows of it, for
@@ -54,7 +93,7 @@ impl Processes {
         if self.known.contains_key(&key) {
             return;
         }
-        let process = read(&self.proc_root, key).unwrap_or_else(|| Process {
+        let process = self.look_up(key).unwrap_or_else(|| Process {
             name: comm.to_owned(),
             uid,
             ended: true,
@@ -65,10 +104,14 @@ impl Processes {
 
     /// Looks a process up again: it called exec.
     pub fn renew(&mut self, key: ProcessKey, comm: &str) {
+        if !self.known.contains_key(&key) {
+            return;
+        }
+        let found = self.look_up(key);
         let Some(known) = self.known.get_mut(&key) else {
             return;
         };
-        match read(&self.proc_root, key) {
+        match found {
             Some(process) => *known = process,
             None => {
                 known.name = comm.to_owned();

@@ -116,7 +116,6 @@ fn without_sockets(sources: &Sources<'_>, ledger: &Ledger<'_>) -> Vec<OpenerRepo
     };
     tallies
         .keys()
-        .filter(|&&process| process.pid != std::process::id())
         .map(|&process| Owner::Process(process))
         .filter(|owner| {
             ledger

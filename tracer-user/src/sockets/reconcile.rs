@@ -23,7 +23,9 @@ pub struct Drift {
 
 impl Drift {
     pub fn total(self) -> u64 {
-        self.missed_notice + self.gone + self.untracked
+        self.missed_notice
+            .saturating_add(self.gone)
+            .saturating_add(self.untracked)
     }
 
     /// What was added since it was `before`.

@@ -1,0 +1,15 @@
+//! The pipeline: the only place that sees all stages, from the kernel's events to a report.
+//!
+//! `tracer` asks the kernel and tells `state`; `recorder` writes down what it tells, and `replay`
+//! tells it again from the file.
+
+mod recorder;
+mod replay;
+#[cfg(test)]
+mod replay_tests;
+mod state;
+mod tracer;
+
+pub use recorder::Recorder;
+pub use replay::{ReplayError, Replayed, replay};
+pub use tracer::{Tracer, snapshot};

@@ -1,0 +1,1 @@
+//! Replays of whole, cut and damaged recordings.

@@ -1,0 +1,196 @@
+//! The state: all that is known without asking the kernel, told by a trace or by a recording.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    clock::{self, Clock},
+    decode::{
+        DecodeError, Event,
+        open_file::OpenFile,
+        recording::{Header, Moment},
+        socket::{NoStack, Socket, SocketId},
+    },
+    host::Host,
+    process::{ProcessKey, Processes},
+    report::{
+        Report, Sources, Tally, build,
+        model::{Events, Lost},
+    },
+    sockets::{Drift, SocketTable},
+    stacks::{SiteRules, Stack},
+};
+
+/// What is known without asking the kernel again.
+pub(super) struct State {
+    pub(super) table: SocketTable,
+    pub(super) processes: Processes,
+    pub(super) clock: Clock,
+    pub(super) host: Host,
+    pub(super) site_rules: SiteRules,
+    /// Since the start, and of the latest reconcile.
+    pub(super) drift: Drift,
+    pub(super) latest_drift: Drift,
+    pub(super) delivered: u64,
+    pub(super) undecodable: u64,
+    pub(super) started_ns: u64,
+    pub(super) own_netns: Option<u32>,
+}
+
+impl State {
+    pub(super) fn new(site_rules: SiteRules) -> Self {
+        Self {
+            table: SocketTable::default(),
+            processes: Processes::new("/proc"),
+            clock: Clock::system(),
+            host: Host::here(),
+            site_rules,
+            drift: Drift::default(),
+            latest_drift: Drift::default(),
+            delivered: 0,
+            undecodable: 0,
+            started_ns: clock::boot_ns(),
+            own_netns: own_netns(),
+        }
+    }
+
+    /// The state of the trace that wrote `header`, at its start.
+    pub(super) fn recorded(header: &Header, site_rules: SiteRules) -> Self {
+        let host = Host::recorded(
+            header.host.clone(),
+            header.kernel.clone(),
+            header.boot_id.clone(),
+        );
+        Self {
+            table: SocketTable::default(),
+            processes: Processes::recorded(),
+            clock: Clock::fixed(i128::from(header.boot_at_ns), clock::HZ_UNKNOWN),
+            host,
+            site_rules,
+            drift: Drift::default(),
+            latest_drift: Drift::default(),
+            delivered: 0,
+            undecodable: 0,
+            started_ns: header.started_ns,
+            own_netns: header.netns,
+        }
+    }
+
+    /// Takes over one entry of the ring.
+    pub(super) fn take_event(&mut self, bytes: &Bytes) -> Result<Event, DecodeError> {
+        self.delivered += 1;
+        let event = Event::decode(bytes).inspect_err(|_| self.undecodable += 1)?;
+        self.table.apply(&event);
+        match &event {
+            Event::Connect { socket, .. } => {
+                if let Some(opener) = socket.opener.as_ref().filter(|_| !socket.own) {
+                    self.processes
+                        .meet(opener.process, &opener.comm, Some(opener.uid));
+                }
+            }
+            Event::Exec { process, comm } => self.processes.renew(*process, comm),
+            Event::Exit { process, .. } => self.processes.end(*process),
+            Event::Changed { .. } | Event::Destroyed { .. } | Event::Fork { .. } => {}
+        }
+        Ok(event)
+    }
+
+    /// Meets whoever holds a socket, and learns the kernel's HZ on the way.
+    pub(super) fn take_open_files(&mut self, open_files: &[OpenFile]) {
+        for file in open_files {
+            if let Some(holder) = &file.holder {
+                self.processes.meet(holder.process, &holder.comm, None);
+            }
+        }
+        if let Some((jiffies, monotonic_ns)) = open_files
+            .iter()
+            .map(|file| file.kernel_time)
+            .find(|&(jiffies, _)| jiffies != 0)
+        {
+            self.clock.set_hz(jiffies, monotonic_ns);
+        }
+        self.table.set_holders(open_files);
+    }
+
+    /// Makes one socket what the kernel's map says of it.
+    pub(super) fn take_repair(&mut self, id: SocketId, record: Option<&Socket>) {
+        self.table.repair(id, record, &mut self.drift);
+    }
+
+    /// Drops a socket that exists no more.
+    pub(super) fn take_gone(&mut self, id: SocketId) {
+        if let Some(entry) = self.table.get(id) {
+            let opened_ns = entry.socket.opened_ns;
+            self.table.remove(id, opened_ns);
+        }
+    }
+
+    pub(super) fn take_stack(&mut self, id: SocketId, opened_ns: Option<u64>, stack: Arc<Stack>) {
+        self.table.set_stack(id, opened_ns, stack);
+    }
+
+    pub(super) fn take_queue_full(&mut self, id: SocketId) {
+        self.table.set_no_stack(id, NoStack::QueueFull);
+    }
+
+    /// The report of a trace whose kernel side said `moment` last.
+    pub(super) fn report(
+        &mut self,
+        ports: &[u16],
+        probes: BTreeMap<String, String>,
+        moment: &Moment,
+    ) -> Report {
+        let tally = |&(process, opened, closed): &_| (process, Tally { opened, closed });
+        let tallies: HashMap<ProcessKey, Tally> = moment.tallies.iter().map(tally).collect();
+        for &process in tallies.keys() {
+            // Met before, unless the ring lost its connects.
+            self.processes.meet(process, "", None);
+        }
+        let counters = &moment.counters;
+        let mut sources = self.sources(ports, moment.now_ns);
+        sources.probes = probes;
+        sources.tallies = Some(tallies);
+        sources.lost = Lost::from_counters(counters);
+        sources.events = Some(Events {
+            seen: counters.seen,
+            matched: counters.matched,
+            delivered: self.delivered,
+        });
+        build(&sources)
+    }
+
+    /// What a report is made from, without the kernel side's own numbers.
+    pub(super) fn sources<'a>(&'a self, ports: &'a [u16], now_ns: u64) -> Sources<'a> {
+        Sources {
+            table: &self.table,
+            processes: &self.processes,
+            host: &self.host,
+            clock: &self.clock,
+            site_rules: &self.site_rules,
+            ports,
+            netns: self.own_netns,
+            probes: BTreeMap::new(),
+            tallies: None,
+            lost: Lost::default(),
+            drift: self.drift,
+            latest_drift: self.latest_drift,
+            events: None,
+            started_ns: self.started_ns,
+            now_ns,
+        }
+    }
+}
+
+fn own_netns() -> Option<u32> {
+    let link = fs::read_link("/proc/self/ns/net").ok()?;
+    link.to_str()?
+        .strip_prefix("net:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
+}

@@ -1,0 +1,336 @@
+//! The tracer: asks the kernel, and tells the state what it says.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+
+use super::{recorder::Recorder, state::State};
+use crate::{
+    clock,
+    decode::{
+        Event,
+        open_file::{self, OpenFile},
+        recording::{Entry, Moment},
+        socket::{Socket, SocketId},
+    },
+    kernel::{Kernel, Maps, Options, Probes, Ring, Walk},
+    process::ProcessKey,
+    report::{self, Report},
+    sockets::Drift,
+    stacks::{Background, ResolverConfig, SiteRules, Stack},
+};
+
+/// Which life of which socket a stack belongs to.
+type StackTag = (SocketId, Option<u64>);
+
+/// Changes younger than this may still be on their way while a list is walked.
+const SETTLED: Duration = Duration::from_millis(50);
+
+/// A running trace: the kernel side attached, and everything it said kept up to date.
+pub struct Tracer {
+    kernel: Kernel,
+    ring: Ring,
+    maps: Maps,
+    probes: Probes,
+    ports: Vec<u16>,
+    stacks: Background<StackTag>,
+    recorder: Option<Recorder>,
+    state: State,
+}
+
+impl Tracer {
+    /// Loads and attaches the kernel side, and finds the sockets that are open already.
+    ///
+    /// # Errors
+    ///
+    /// Tracing cannot run here; nothing stays attached.
+    pub fn start(options: &Options, site_rules: SiteRules) -> Result<Self> {
+        Self::start_recorded(options, site_rules, None)
+    }
+
+    /// Starts it, and writes all it is told to `recorder`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tracer::start`].
+    pub fn start_recorded(
+        options: &Options,
+        site_rules: SiteRules,
+        recorder: Option<Recorder>,
+    ) -> Result<Self> {
+        let mut kernel = Kernel::load(options)?;
+        let ring = kernel.take_ring()?;
+        let maps = kernel.take_maps()?;
+        let probes = kernel.attach()?;
+        let stacks = Background::start(ResolverConfig::default())
+            .context("failed to start the stack thread")?;
+        let mut tracer = Self {
+            kernel,
+            ring,
+            maps,
+            probes,
+            ports: options.ports.clone(),
+            stacks,
+            recorder,
+            state: State::new(site_rules),
+        };
+        if let Some(recorder) = &mut tracer.recorder {
+            tracer.state.processes.remember_looked_up();
+            recorder.header(&tracer.state, &tracer.ports, &tracer.probes);
+        }
+        tracer.reconcile()?;
+        // What was open before the start is no drift.
+        tracer.state.drift = Drift::default();
+        tracer.state.latest_drift = Drift::default();
+        tracer.record(|recorder, state| recorder.reconciled(state));
+        tracer.moment()?;
+        tracer.record(|recorder, _| recorder.flush());
+        Ok(tracer)
+    }
+
+    pub fn probes(&self) -> &Probes {
+        &self.probes
+    }
+
+    /// Waits for the kernel side or for a stack, and takes over everything that is there.
+    ///
+    /// # Errors
+    ///
+    /// Waiting on the ring failed.
+    pub async fn step(&mut self) -> Result<()> {
+        tokio::select! {
+            ready = self.ring.ready() => ready?,
+            Some((tag, stack)) = self.stacks.next() => self.take_stack(tag, stack),
+        }
+        self.drain();
+        self.record(|recorder, _| recorder.flush());
+        Ok(())
+    }
+
+    /// Takes over every event and stack that is there already.
+    pub fn drain(&mut self) {
+        while let Some(bytes) = self.ring.pop() {
+            self.take(&bytes);
+        }
+        while let Some((tag, stack)) = self.stacks.try_next() {
+            self.take_stack(tag, stack);
+        }
+    }
+
+    fn take(&mut self, bytes: &Bytes) {
+        self.record(|recorder, _| recorder.write(&Entry::Event(bytes.clone())));
+        let Ok(event) = self.state.take_event(bytes) else {
+            // The object is embedded in this very binary: it can only be a bug of ours.
+            debug_assert!(false, "the kernel side sent bytes that are no event");
+            return;
+        };
+        self.record(Recorder::processes);
+        match event {
+            Event::Connect { socket, sample } => {
+                let opener = socket.opener.as_ref().filter(|_| !socket.own);
+                let (Some(opener), Some(sample)) = (opener, sample) else {
+                    return;
+                };
+                let tag = (socket.id, socket.opened_ns);
+                if !self.stacks.ask(tag, opener.process, sample) {
+                    self.state.take_queue_full(socket.id);
+                    self.record(|recorder, _| recorder.write(&Entry::QueueFull(socket.id.0)));
+                }
+            }
+            Event::Exec { process, .. } | Event::Exit { process, .. } => {
+                self.stacks.forget(process);
+            }
+            Event::Changed { .. } | Event::Destroyed { .. } | Event::Fork { .. } => {}
+        }
+    }
+
+    fn take_stack(&mut self, (id, opened_ns): StackTag, stack: Arc<Stack>) {
+        self.record(|recorder, _| recorder.stack(id, opened_ns, &stack));
+        self.state.take_stack(id, opened_ns, stack);
+    }
+
+    /// Takes over a walk over the open files.
+    fn take_open_files(&mut self, bytes: &Bytes, files: &[OpenFile]) {
+        self.record(|recorder, _| recorder.write(&Entry::OpenFiles(bytes.clone())));
+        self.state.take_open_files(files);
+        self.record(Recorder::processes);
+    }
+
+    fn record(&mut self, write: impl FnOnce(&mut Recorder, &mut State)) {
+        if let Some(recorder) = &mut self.recorder {
+            write(recorder, &mut self.state);
+        }
+    }
+
+    /// Why recording stopped, if it did since this was last asked. Tracing goes on.
+    pub fn take_recording_failure(&mut self) -> Option<anyhow::Error> {
+        self.recorder.as_mut()?.take_failure()
+    }
+
+    /// Compares the table with the kernel's map and with the sockets that exist, and repairs it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused a look-up or a walk.
+    pub fn reconcile(&mut self) -> Result<Drift> {
+        let before = self.state.drift;
+        let settled_ns = clock::boot_ns().saturating_sub(SETTLED.as_nanos() as u64);
+        // The walks add to the map what it does not have.
+        let (bytes, mut files) = self.walk(Walk::OpenFiles)?;
+        let (_, hashed) = self.walk(Walk::TcpSockets)?;
+        self.drain();
+        let records: Vec<Socket> = self
+            .maps
+            .sockets()?
+            .iter()
+            .map(|(id, record)| Socket::from_record(*id, record))
+            .collect();
+        self.drain();
+        for id in self.state.table.suspects(&records) {
+            let record = self.maps.socket(id.0)?;
+            self.drain();
+            self.record(|recorder, _| recorder.write(&Entry::Repaired(id.0, record)));
+            let record = record.map(|record| Socket::from_record(id.0, &record));
+            self.state.take_repair(id, record.as_ref());
+        }
+        self.take_open_files(&bytes, &files);
+        files.extend(hashed);
+        let walked: HashSet<u32> = self.state.own_netns.into_iter().collect();
+        for id in self.state.table.gone(&files, &walked, settled_ns) {
+            // It may have ended since the walk: then the map knows.
+            if self.maps.socket(id.0)?.is_some() {
+                self.maps.forget_socket(id.0)?;
+                self.state.drift.gone += 1;
+            }
+            self.drain();
+            self.record(|recorder, _| recorder.write(&Entry::Gone(id.0)));
+            self.state.take_gone(id);
+        }
+        self.state.latest_drift = self.state.drift.since(before);
+        self.record(|recorder, state| recorder.reconciled(state));
+        self.moment()?;
+        self.record(|recorder, _| recorder.flush());
+        Ok(self.state.latest_drift)
+    }
+
+    fn walk(&mut self, walk: Walk) -> Result<(Bytes, Vec<OpenFile>)> {
+        let bytes = self.kernel.walk(walk)?;
+        let files = open_file::decode(&bytes, |port| self.ports.contains(&port))?;
+        Ok((bytes, files))
+    }
+
+    /// Waits until every stack that was taken is named, at most for `limit`.
+    pub async fn settle_stacks(&mut self, limit: Duration) {
+        let _ = tokio::time::timeout(limit, async {
+            while self.stacks.waiting() > 0 {
+                if let Some((tag, stack)) = self.stacks.next().await {
+                    self.take_stack(tag, stack);
+                }
+            }
+        })
+        .await;
+    }
+
+    /// What is outstanding now, holders looked up afresh.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused a look-up or a walk.
+    pub fn report(&mut self) -> Result<Report> {
+        self.drain();
+        let (_, open_files) = self.walk(Walk::OpenFiles)?;
+        self.drain();
+        // Not recorded: a live table looks every second, and only the last look counts.
+        self.state.take_open_files(&open_files);
+        self.record(Recorder::processes);
+        let moment = self.ask_moment()?;
+        Ok(self.report_of(&moment))
+    }
+
+    /// The last report, with which a recording ends.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused a look-up or a walk.
+    pub fn finish(&mut self) -> Result<Report> {
+        self.drain();
+        let (bytes, open_files) = self.walk(Walk::OpenFiles)?;
+        self.drain();
+        self.take_open_files(&bytes, &open_files);
+        let moment = self.moment()?;
+        let report = self.report_of(&moment);
+        self.record(|recorder, state| {
+            recorder.processes(state);
+            recorder.write(&Entry::End);
+            recorder.flush();
+        });
+        Ok(report)
+    }
+
+    fn report_of(&mut self, moment: &Moment) -> Report {
+        let probes = taken(&self.probes);
+        self.state.report(&self.ports, probes, moment)
+    }
+
+    /// The kernel side's numbers, written down where a recording is made.
+    fn moment(&mut self) -> Result<Moment> {
+        let moment = self.ask_moment()?;
+        self.record(|recorder, _| recorder.write(&Entry::Moment(moment.clone())));
+        Ok(moment)
+    }
+
+    fn ask_moment(&self) -> Result<Moment> {
+        let own_pid = std::process::id();
+        let tallies = self
+            .maps
+            .openers()?
+            .into_iter()
+            .filter(|(key, _)| key.tgid != own_pid)
+            .map(|(key, counts)| {
+                let process = ProcessKey {
+                    pid: key.tgid,
+                    start_time_ns: key.start_ns,
+                };
+                (process, counts.opened, counts.closed)
+            })
+            .collect();
+        Ok(Moment {
+            tallies,
+            counters: self.maps.counters()?,
+            now_ns: clock::boot_ns(),
+        })
+    }
+}
+
+/// Which hook gives each kind of event.
+pub(super) fn taken(probes: &Probes) -> BTreeMap<String, String> {
+    let taken = probes.taken.iter();
+    taken
+        .map(|(hook, by)| (hook.to_string(), (*by).to_owned()))
+        .collect()
+}
+
+/// Looks once, traces nothing: every watched socket with its holders.
+///
+/// # Errors
+///
+/// The kernel refused the iterators.
+pub fn snapshot(ports: &[u16], btf: Option<std::path::PathBuf>) -> Result<Report> {
+    let mut kernel = Kernel::load_to_look(ports, btf)?;
+    let bytes = kernel.walk(Walk::OpenFiles)?;
+    let open_files = open_file::decode(&bytes, |port| ports.contains(&port))?;
+    let mut state = State::new(SiteRules::default());
+    for file in &open_files {
+        if let Some(socket) = Socket::from_open_file(file) {
+            state.table.change(&socket);
+        }
+    }
+    state.take_open_files(&open_files);
+    let sources = state.sources(ports, clock::boot_ns());
+    Ok(report::build(&sources))
+}
