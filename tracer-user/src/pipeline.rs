@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::{
     clock::{self, Clock},
     decode::{
-        Event,
+        Event, interpreter,
         open_file::{self, OpenFile},
         socket::{NoStack, Socket, SocketId},
     },
@@ -24,7 +24,7 @@ use crate::{
         model::{Events, Lost},
     },
     sockets::{Drift, SocketTable},
-    stacks::{Background, ResolverConfig, SiteRules},
+    stacks::{Announcement, Background, ResolverConfig, SiteRules},
 };
 
 /// Which life of which socket a stack belongs to.
@@ -103,7 +103,12 @@ impl Tracer {
         let ring = kernel.take_ring()?;
         let maps = kernel.take_maps()?;
         let probes = kernel.attach()?;
-        let stacks = Background::start(ResolverConfig::default())
+        let mut interpreters = kernel.take_interpreters()?;
+        let follow = move |found: &Announcement| {
+            // Full: the process's stacks say that its interpreter was not known.
+            let _ = interpreters.follow(found.pid, interpreter::order(found));
+        };
+        let stacks = Background::start(ResolverConfig::default(), follow)
             .context("failed to start the stack thread")?;
         let mut tracer = Self {
             kernel,
@@ -151,13 +156,13 @@ impl Tracer {
     }
 
     fn take(&mut self, bytes: &Bytes) {
-        self.state.delivered += 1;
         let Ok(event) = Event::decode(bytes) else {
             // The object is embedded in this very binary: it can only be a bug of ours.
             debug_assert!(false, "the kernel side sent bytes that are no event");
             self.state.undecodable += 1;
             return;
         };
+        self.state.delivered += u64::from(!matches!(event, Event::Program { .. }));
         self.state.table.apply(&event);
         match event {
             Event::Connect { socket, sample } => {
@@ -178,7 +183,9 @@ impl Tracer {
             Event::Exec { process, comm } => {
                 self.state.processes.renew(process, &comm);
                 self.stacks.forget(process);
+                self.stacks.look(process);
             }
+            Event::Program { process } => self.stacks.look(process),
             Event::Exit { process, .. } => {
                 self.state.processes.end(process);
                 self.stacks.forget(process);

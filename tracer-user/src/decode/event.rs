@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use tracer_ebpf::abi::event::{
-    self as abi, ConnectEvent, EventHeader, HAS_REGISTERS, ProcessEvent, STACK_BOUNDED, SocketEvent,
+    self as abi, ConnectEvent, EventHeader, HAS_REGISTERS, InterpreterStack, ProcessEvent,
+    STACK_BOUNDED, SocketEvent,
 };
 
 use super::{
+    interpreter,
     socket::{Socket, comm},
     wire,
 };
@@ -42,6 +44,10 @@ pub enum Event {
     Exit {
         process: ProcessKey,
         time_ns: u64,
+    },
+    /// A process of which nothing is known yet called exec.
+    Program {
+        process: ProcessKey,
     },
 }
 
@@ -83,7 +89,7 @@ impl Event {
                     time_ns: header.time_ns,
                 })
             }
-            abi::FORK | abi::EXEC | abi::EXIT => {
+            abi::FORK | abi::EXEC | abi::EXIT | abi::PROGRAM => {
                 let event: ProcessEvent = read(bytes, header.kind)?;
                 Ok(process(&event))
             }
@@ -102,9 +108,13 @@ fn read<T: wire::Plain>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
 
 fn connect(bytes: &Bytes) -> Result<Event, DecodeError> {
     let event: ConnectEvent = read(bytes, abi::CONNECT)?;
-    let start = size_of::<ConnectEvent>();
+    let start = size_of::<ConnectEvent>() + size_of::<InterpreterStack>();
     let claimed = event.stack_bytes as usize;
-    if claimed > bytes.len() - start {
+    if bytes
+        .len()
+        .checked_sub(start)
+        .is_none_or(|room| claimed > room)
+    {
         return Err(DecodeError::Stack {
             claimed,
             got: bytes.len(),
@@ -123,6 +133,7 @@ fn connect(bytes: &Bytes) -> Result<Event, DecodeError> {
             },
             copy: bytes.slice(start + below..start + claimed),
             bounded: event.flags & STACK_BOUNDED != 0,
+            interpreter: interpreter::frames(&event, &bytes[size_of::<ConnectEvent>()..start]),
         }
     });
     Ok(Event::Connect {
@@ -149,6 +160,7 @@ fn process(event: &ProcessEvent) -> Event {
             process,
             comm: comm(&event.comm),
         },
+        abi::PROGRAM => Event::Program { process },
         _ => Event::Exit {
             process,
             time_ns: event.header.time_ns,
@@ -178,9 +190,8 @@ mod tests {
 
     #[test]
     fn stack_longer_than_its_event_is_refused() {
-        let mut bytes = vec![0; size_of::<ConnectEvent>() + 8];
+        let mut bytes = vec![0; size_of::<ConnectEvent>() + size_of::<InterpreterStack>() + 8];
         bytes[0] = 1;
-        // stack_bytes is the last but one u32.
         bytes[176..180].copy_from_slice(&9_u32.to_le_bytes());
         let error = Event::decode(&bytes.into()).expect_err("9 bytes of stack do not fit");
         assert!(matches!(error, DecodeError::Stack { claimed: 9, .. }));

@@ -2,6 +2,7 @@
 
 use tracer_ebpf::abi::{
     event::{ConnectEvent, EventHeader, ProcessEvent, SocketEvent},
+    interpreter::InterpreterFrame,
     open_file::OpenFile,
 };
 
@@ -22,6 +23,8 @@ unsafe impl Plain for ConnectEvent {}
 unsafe impl Plain for ProcessEvent {}
 // SAFETY: as above.
 unsafe impl Plain for OpenFile {}
+// SAFETY: as above.
+unsafe impl Plain for InterpreterFrame {}
 
 /// The `T` that `bytes` begin with, if they are long enough.
 pub(super) fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
