@@ -8,6 +8,7 @@ pub mod abi {
     pub mod config;
     pub mod counters;
     pub mod event;
+    pub mod interpreter;
     pub mod offsets;
     pub mod open_file;
     pub mod socket;

@@ -3,7 +3,8 @@
 //! # Layout
 //!
 //! `filter` says which sockets matter, `sock` and `task` read kernel structs through resolved
-//! offsets, `stack` takes registers and a stack copy, `maps` holds every map, and each file of
+//! offsets, `stack` takes registers and a stack copy, `interpreter`
+//! follows an interpreter's frames, `maps` holds every map, and each file of
 //! `programs` is one group of hooks. Programs never import each other.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // For the one atomic add in `tally`: rustc's BPF target has no fetch_add.
@@ -13,6 +14,8 @@
 mod filter;
 #[cfg(target_arch = "bpf")]
 mod globals;
+#[cfg(target_arch = "bpf")]
+mod interpreter;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]

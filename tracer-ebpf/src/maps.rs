@@ -7,6 +7,7 @@ use aya_ebpf::{
 use tracer_ebpf::abi::{
     counters::{Counter, CpuCounters},
     event::EventHeader,
+    interpreter::Interpreter,
     socket::{OpenerCounts, OpenerKey, SocketRecord},
 };
 
@@ -24,6 +25,14 @@ pub(crate) static SOCKETS: HashMap<u64, SocketRecord> = HashMap::with_max_entrie
 /// Full: the process's sockets are tracked all the same, and `OpenersFull` counts the misses.
 #[map]
 pub(crate) static OPENERS: HashMap<OpenerKey, OpenerCounts> = HashMap::with_max_entries(16_384, 0);
+
+/// The processes whose interpreter's frames can be followed.
+///
+/// Bound: 16,384 processes. Written by userspace when it has found an interpreter, and here when
+/// such a process forks; an entry goes when its process calls exec or ends. Read here at connect.
+/// Full: the process's stacks have native frames only, and say so.
+#[map]
+pub(crate) static INTERPRETERS: HashMap<u32, Interpreter> = HashMap::with_max_entries(16_384, 0);
 
 /// Notices to userspace.
 ///

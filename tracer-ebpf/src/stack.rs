@@ -6,16 +6,23 @@ use aya_ebpf::helpers::generated::{
 use tracer_ebpf::abi::{
     config::STACK_PAGE_BYTES,
     counters::Counter,
-    event::{CONNECT, ConnectEvent, EventHeader, HAS_REGISTERS, STACK_BOUNDED, SocketEvent},
+    event::{
+        CONNECT, ConnectEvent, EventHeader, HAS_REGISTERS, InterpreterStack, STACK_BOUNDED,
+        SocketEvent,
+    },
     socket::KERNEL_WORKER,
 };
 
 use crate::{
     globals::{config, offset},
+    interpreter,
     maps::{EVENTS, count},
     sock::read_kernel,
     task::Task,
 };
+
+/// Where the stack copy begins.
+const COPY_AT: usize = size_of::<ConnectEvent>() + size_of::<InterpreterStack>();
 
 struct Registers {
     ip: u64,
@@ -69,29 +76,31 @@ pub(crate) fn send(socket: &SocketEvent, task: Task) -> bool {
         user_registers(task)
     };
     let Some(registers) = registers else {
-        return send_with::<0>(socket, None);
+        return send_with::<0>(socket, task, None);
     };
     let base = registers.sp & !u64::from(STACK_PAGE_BYTES - 1);
     let bound = u64::from(config!(stack_pages));
     let pages = pages_to_top(task, base).min(bound);
     // The size of a ring entry must be a constant to the verifier, hence one arm a size.
     match pages {
-        0 => send_with::<0>(socket, Some(registers)),
-        1 => send_with::<1>(socket, Some(registers)),
-        2 => send_with::<2>(socket, Some(registers)),
-        3..=4 => send_with::<4>(socket, Some(registers)),
-        5..=8 => send_with::<8>(socket, Some(registers)),
-        _ => send_with::<16>(socket, Some(registers)),
+        0 => send_with::<0>(socket, task, Some(registers)),
+        1 => send_with::<1>(socket, task, Some(registers)),
+        2 => send_with::<2>(socket, task, Some(registers)),
+        3..=4 => send_with::<4>(socket, task, Some(registers)),
+        5..=8 => send_with::<8>(socket, task, Some(registers)),
+        _ => send_with::<16>(socket, task, Some(registers)),
     }
 }
 
 #[inline(always)]
-fn send_with<const PAGES: usize>(socket: &SocketEvent, registers: Option<Registers>) -> bool {
+fn send_with<const PAGES: usize>(
+    socket: &SocketEvent,
+    task: Task,
+    registers: Option<Registers>,
+) -> bool {
     let page_bytes = STACK_PAGE_BYTES as usize;
-    let Some(mut entry) = EVENTS.reserve_bytes(
-        size_of::<ConnectEvent>() + PAGES * STACK_PAGE_BYTES as usize,
-        0,
-    ) else {
+    let Some(mut entry) = EVENTS.reserve_bytes(COPY_AT + PAGES * STACK_PAGE_BYTES as usize, 0)
+    else {
         count(Counter::StackRingFull);
         return false;
     };
@@ -107,6 +116,13 @@ fn send_with<const PAGES: usize>(socket: &SocketEvent, registers: Option<Registe
     });
     let stack_base = sp & !u64::from(STACK_PAGE_BYTES - 1);
     let event = entry.as_mut_ptr();
+    let layout = match registers_flag {
+        0 => None,
+        _ => interpreter::of(task, socket.record.opener_tgid),
+    };
+    // SAFETY: it stands between the event and the copy, all of it within the reserved entry.
+    let frames =
+        unsafe { interpreter::walk(event.add(size_of::<ConnectEvent>()).cast(), layout, task) };
     let mut copied = 0;
     while copied < PAGES {
         // SAFETY: page `copied` of PAGES lies within the reserved entry; the helper checks the
@@ -114,9 +130,7 @@ fn send_with<const PAGES: usize>(socket: &SocketEvent, registers: Option<Registe
         // as a whole.
         let failed = unsafe {
             bpf_probe_read_user(
-                event
-                    .add(size_of::<ConnectEvent>() + copied * page_bytes)
-                    .cast(),
+                event.add(COPY_AT + copied * page_bytes).cast(),
                 STACK_PAGE_BYTES,
                 (stack_base + (copied * page_bytes) as u64) as *const _,
             )
@@ -137,7 +151,7 @@ fn send_with<const PAGES: usize>(socket: &SocketEvent, registers: Option<Registe
             socket: SocketEvent {
                 header: EventHeader {
                     kind: CONNECT,
-                    length_bytes: size_of::<ConnectEvent>() as u32 + stack_bytes,
+                    length_bytes: COPY_AT as u32 + stack_bytes,
                     time_ns: socket.header.time_ns,
                 },
                 ..*socket
@@ -149,6 +163,9 @@ fn send_with<const PAGES: usize>(socket: &SocketEvent, registers: Option<Registe
             stack_base,
             stack_bytes,
             flags: registers_flag | bounded,
+            runtime: frames.runtime,
+            frame_count: frames.count,
+            frames_end: frames.end,
         });
     }
     entry.submit(0);

@@ -1,6 +1,9 @@
 //! An event: one entry of the ring. It only says that something changed; the truth is in `SOCKETS`.
 
-use crate::abi::socket::SocketRecord;
+use crate::abi::{
+    interpreter::{FRAME_WINDOW_BYTES, INTERPRETER_FRAMES_MAX, InterpreterFrame},
+    socket::SocketRecord,
+};
 
 /// `EventHeader::kind`: connect was called; a `ConnectEvent` and its stack copy.
 pub const CONNECT: u32 = 1;
@@ -14,6 +17,8 @@ pub const FORK: u32 = 4;
 pub const EXEC: u32 = 5;
 /// `EventHeader::kind`: an opener's last thread ended; a `ProcessEvent`.
 pub const EXIT: u32 = 6;
+/// `EventHeader::kind`: a process that is no opener called exec; a `ProcessEvent`.
+pub const PROGRAM: u32 = 7;
 
 /// What every event begins with.
 #[repr(C)]
@@ -41,7 +46,8 @@ pub const STACK_BOUNDED: u32 = 1 << 0;
 /// `ConnectEvent::flags`: user registers were had.
 pub const HAS_REGISTERS: u32 = 1 << 1;
 
-/// connect was called. The stack copy follows: `stack_bytes` bytes from `stack_base` upwards.
+/// connect was called. An `InterpreterStack` follows, and then the stack copy: `stack_bytes` bytes
+/// from `stack_base` upwards.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectEvent {
@@ -55,6 +61,22 @@ pub struct ConnectEvent {
     pub stack_base: u64,
     pub stack_bytes: u32,
     pub flags: u32,
+    /// `Interpreter::runtime` of the process's entry.
+    pub runtime: u32,
+    /// Interpreter frames, innermost first.
+    pub frame_count: u16,
+    /// How their walk ended: one of `interpreter::FRAMES_*`.
+    pub frames_end: u16,
+}
+
+/// Between a `ConnectEvent` and its stack copy. Frames beyond the count, and the window, are
+/// whatever the ring had there before.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct InterpreterStack {
+    pub frames: [InterpreterFrame; INTERPRETER_FRAMES_MAX],
+    /// Scratch space of the walk.
+    pub window: [u8; FRAME_WINDOW_BYTES],
 }
 
 /// A process that holds or held watched sockets forked, called exec or ended.
@@ -73,8 +95,9 @@ pub struct ProcessEvent {
 const _: () = {
     assert!(size_of::<EventHeader>() == 16);
     assert!(size_of::<SocketEvent>() == 136);
-    assert!(size_of::<ConnectEvent>() == 184);
+    assert!(size_of::<ConnectEvent>() == 192);
     assert!(size_of::<ProcessEvent>() == 56);
+    assert!(size_of::<InterpreterStack>() == 1152);
     assert!(core::mem::offset_of!(SocketEvent, record) == 24);
     assert!(core::mem::offset_of!(ConnectEvent, ip) == 136);
 };

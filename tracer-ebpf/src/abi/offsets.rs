@@ -62,6 +62,7 @@ offsets! {
     task_comm = "task_struct" . "comm",
     task_signal = "task_struct" . "signal",
     task_mm = "task_struct" . "mm",
+    task_fsbase = "task_struct" . "thread.fsbase",
     signal_live = "signal_struct" . "live",
     mm_start_stack = "mm_struct" . "start_stack",
     file_inode = "file" . "f_inode",

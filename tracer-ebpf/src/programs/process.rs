@@ -1,4 +1,4 @@
-//! process: an opener forks, calls exec, or ends.
+//! process: an opener forks, calls exec, or ends; any process calls exec.
 //!
 //! A child that inherits sockets becomes known when its holders are next listed; these notices
 //! only make that prompt, and tell userspace when what it knows of a process is stale.
@@ -8,10 +8,11 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use tracer_ebpf::abi::event::{EXEC, EXIT, FORK, ProcessEvent};
+use tracer_ebpf::abi::event::{EXEC, EXIT, FORK, PROGRAM, ProcessEvent};
 
 use super::done;
 use crate::{
+    interpreter,
     maps::{header, notify},
     tally,
     task::Task,
@@ -29,12 +30,12 @@ pub(crate) fn fork_raw(ctx: RawTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "sched_process_exec")]
 pub(crate) fn exec_btf(ctx: BtfTracePointContext) -> i32 {
-    done!(report(EXEC, Task(ctx.arg(0))))
+    done!(exec(Task(ctx.arg(0))))
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub(crate) fn exec_raw(ctx: RawTracePointContext) -> i32 {
-    done!(report(EXEC, Task(ctx.arg(0))))
+    done!(exec(Task(ctx.arg(0))))
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
@@ -54,6 +55,7 @@ fn fork(parent: Task, child: Task) -> Option<()> {
     if child.tgid() == parent_tgid {
         return None;
     }
+    interpreter::inherit(parent, parent_tgid, child);
     let parent_start_ns = parent.process_start_ns();
     if !tally::is_opener(parent_tgid, parent_start_ns) {
         return None;
@@ -67,7 +69,19 @@ fn exit(task: Task) -> Option<()> {
     if !task.process_has_ended() {
         return None;
     }
+    interpreter::forget(task.tgid());
     report(EXIT, task)
+}
+
+/// Of every process: what it runs now may be an interpreter, whose frames userspace must find the
+/// way to before the first connect.
+#[inline(always)]
+fn exec(task: Task) -> Option<()> {
+    interpreter::forget(task.tgid());
+    if report(EXEC, task).is_none() {
+        send(PROGRAM, task, 0, 0);
+    }
+    Some(())
 }
 
 #[inline(always)]

@@ -4,10 +4,12 @@ use std::mem::offset_of;
 
 use bytes::Bytes;
 use tracer_ebpf::abi::event::{
-    self as abi, ConnectEvent, EventHeader, HAS_REGISTERS, ProcessEvent, STACK_BOUNDED, SocketEvent,
+    self as abi, ConnectEvent, EventHeader, HAS_REGISTERS, InterpreterStack, ProcessEvent,
+    STACK_BOUNDED, SocketEvent,
 };
 
 use super::{
+    interpreter,
     socket::{Socket, comm},
     wire,
 };
@@ -44,6 +46,10 @@ pub enum Event {
     Exit {
         process: ProcessKey,
         time_ns: u64,
+    },
+    /// A process of which nothing is known yet called exec.
+    Program {
+        process: ProcessKey,
     },
 }
 
@@ -85,7 +91,7 @@ impl Event {
                     time_ns: header.time_ns,
                 })
             }
-            abi::FORK | abi::EXEC | abi::EXIT => {
+            abi::FORK | abi::EXEC | abi::EXIT | abi::PROGRAM => {
                 let event: ProcessEvent = read(bytes, header.kind)?;
                 Ok(process(&event))
             }
@@ -103,7 +109,7 @@ fn read<T: wire::Plain>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
 }
 
 /// What stands before the stack copy.
-const CONNECT_FIXED_BYTES: usize = size_of::<ConnectEvent>();
+const CONNECT_FIXED_BYTES: usize = size_of::<ConnectEvent>() + size_of::<InterpreterStack>();
 /// Of a connect event, what a recording keeps: all up to its flags.
 const CONNECT_RECORDED_BYTES: usize = offset_of!(ConnectEvent, flags) + size_of::<u32>();
 
@@ -136,7 +142,11 @@ fn connect(bytes: &Bytes) -> Result<Event, DecodeError> {
     let event: ConnectEvent = read(bytes, abi::CONNECT)?;
     let start = CONNECT_FIXED_BYTES;
     let claimed = event.stack_bytes as usize;
-    if claimed > bytes.len() - start {
+    if bytes
+        .len()
+        .checked_sub(start)
+        .is_none_or(|room| claimed > room)
+    {
         return Err(DecodeError::Stack {
             claimed,
             got: bytes.len(),
@@ -155,6 +165,7 @@ fn connect(bytes: &Bytes) -> Result<Event, DecodeError> {
             },
             copy: bytes.slice(start + below..start + claimed),
             bounded: event.flags & STACK_BOUNDED != 0,
+            interpreter: interpreter::frames(&event, &bytes[size_of::<ConnectEvent>()..start]),
         }
     });
     Ok(Event::Connect {
@@ -181,6 +192,7 @@ fn process(event: &ProcessEvent) -> Event {
             process,
             comm: comm(&event.comm),
         },
+        abi::PROGRAM => Event::Program { process },
         _ => Event::Exit {
             process,
             time_ns: event.header.time_ns,
@@ -210,9 +222,8 @@ mod tests {
 
     #[test]
     fn stack_longer_than_its_event_is_refused() {
-        let mut bytes = vec![0; size_of::<ConnectEvent>() + 8];
+        let mut bytes = vec![0; size_of::<ConnectEvent>() + size_of::<InterpreterStack>() + 8];
         bytes[0] = 1;
-        // stack_bytes is the last but one u32.
         bytes[176..180].copy_from_slice(&9_u32.to_le_bytes());
         let error = Event::decode(&bytes.into()).expect_err("9 bytes of stack do not fit");
         assert!(matches!(error, DecodeError::Stack { claimed: 9, .. }));

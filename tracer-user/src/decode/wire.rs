@@ -2,6 +2,7 @@
 
 use tracer_ebpf::abi::{
     event::{ConnectEvent, EventHeader, ProcessEvent, SocketEvent},
+    interpreter::InterpreterFrame,
     open_file::OpenFile,
     socket::SocketRecord,
 };
@@ -25,6 +26,8 @@ unsafe impl Plain for ProcessEvent {}
 unsafe impl Plain for OpenFile {}
 // SAFETY: as above.
 unsafe impl Plain for SocketRecord {}
+// SAFETY: as above.
+unsafe impl Plain for InterpreterFrame {}
 
 /// The `T` that `bytes` begin with, if they are long enough.
 pub(super) fn read<T: Plain>(bytes: &[u8]) -> Option<T> {

@@ -20,7 +20,7 @@ use super::{
     btf::{KernelTypes, SYSTEM_BTF},
     error::KernelError,
     iterators::{self, Walk},
-    maps::Maps,
+    maps::{Interpreters, Maps},
     offsets,
     probes::{Family, Probes},
     ring::Ring,
@@ -175,6 +175,15 @@ impl Kernel {
     /// They were taken already.
     pub fn take_maps(&mut self) -> Result<Maps, KernelError> {
         Maps::take(&mut self.ebpf)
+    }
+
+    /// The map that says whose interpreter to follow. It can be taken once.
+    ///
+    /// # Errors
+    ///
+    /// It was taken already.
+    pub fn take_interpreters(&mut self) -> Result<Interpreters, KernelError> {
+        Interpreters::take(&mut self.ebpf)
     }
 
     /// Walks one of the kernel's lists now, for `decode::open_file`.

@@ -7,6 +7,7 @@ use aya::{
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::abi::{
     counters::{Counter, CpuCounters},
+    interpreter::Interpreter,
     socket::{OpenerCounts, OpenerKey, SocketRecord},
 };
 
@@ -29,6 +30,30 @@ pub struct Maps {
     sockets: HashMap<MapData, u64, SocketRecord>,
     openers: HashMap<MapData, OpenerKey, OpenerCounts>,
     counters: PerCpuArray<MapData, CpuCounters>,
+}
+
+/// The processes whose interpreter the kernel side follows.
+pub struct Interpreters(HashMap<MapData, u32, Interpreter>);
+
+impl Interpreters {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
+        let map = ebpf.take_map("INTERPRETERS").ok_or(KernelError::Map {
+            name: "INTERPRETERS",
+            cause: "it was taken already".to_owned(),
+        })?;
+        Ok(Self(map.try_into().map_err(failed("INTERPRETERS"))?))
+    }
+
+    /// Has the process's frames taken from its next connect on.
+    ///
+    /// # Errors
+    ///
+    /// The map is full.
+    pub fn follow(&mut self, pid: u32, interpreter: Interpreter) -> Result<(), KernelError> {
+        self.0
+            .insert(pid, interpreter, 0)
+            .map_err(failed("INTERPRETERS"))
+    }
 }
 
 impl Maps {

@@ -16,6 +16,6 @@ pub mod support;
 pub use error::KernelError;
 pub use iterators::Walk;
 pub use load::{Kernel, Options};
-pub use maps::{Counters, Maps};
+pub use maps::{Counters, Interpreters, Maps};
 pub use probes::{Family, Hook, Probes, ProgramCost};
 pub use ring::Ring;

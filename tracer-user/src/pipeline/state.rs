@@ -83,8 +83,9 @@ impl State {
 
     /// Takes over one entry of the ring.
     pub(super) fn take_event(&mut self, bytes: &Bytes) -> Result<Event, DecodeError> {
-        self.delivered += 1;
         let event = Event::decode(bytes).inspect_err(|_| self.undecodable += 1)?;
+        // Another program on the machine is no event of a watched socket.
+        self.delivered += u64::from(!matches!(event, Event::Program { .. }));
         self.table.apply(&event);
         match &event {
             Event::Connect { socket, .. } => {
@@ -95,7 +96,10 @@ impl State {
             }
             Event::Exec { process, comm } => self.processes.renew(*process, comm),
             Event::Exit { process, .. } => self.processes.end(*process),
-            Event::Changed { .. } | Event::Destroyed { .. } | Event::Fork { .. } => {}
+            Event::Changed { .. }
+            | Event::Destroyed { .. }
+            | Event::Fork { .. }
+            | Event::Program { .. } => {}
         }
         Ok(event)
     }

@@ -13,7 +13,7 @@ use super::{recorder::Recorder, state::State};
 use crate::{
     clock,
     decode::{
-        Event,
+        Event, interpreter,
         open_file::{self, OpenFile},
         recording::{Entry, Moment},
         socket::{Socket, SocketId},
@@ -22,7 +22,7 @@ use crate::{
     process::ProcessKey,
     report::{self, Report},
     sockets::Drift,
-    stacks::{Background, ResolverConfig, SiteRules, Stack},
+    stacks::{Announcement, Background, ResolverConfig, SiteRules, Stack},
 };
 
 /// Which life of which socket a stack belongs to.
@@ -67,7 +67,12 @@ impl Tracer {
         let ring = kernel.take_ring()?;
         let maps = kernel.take_maps()?;
         let probes = kernel.attach()?;
-        let stacks = Background::start(ResolverConfig::default())
+        let mut interpreters = kernel.take_interpreters()?;
+        let follow = move |found: &Announcement| {
+            // Full: the process's stacks say that its interpreter was not known.
+            let _ = interpreters.follow(found.pid, interpreter::order(found));
+        };
+        let stacks = Background::start(ResolverConfig::default(), follow)
             .context("failed to start the stack thread")?;
         let mut tracer = Self {
             kernel,
@@ -142,9 +147,12 @@ impl Tracer {
                     self.record(|recorder, _| recorder.write(&Entry::QueueFull(socket.id.0)));
                 }
             }
-            Event::Exec { process, .. } | Event::Exit { process, .. } => {
+            Event::Exec { process, .. } => {
                 self.stacks.forget(process);
+                self.stacks.look(process);
             }
+            Event::Program { process } => self.stacks.look(process),
+            Event::Exit { process, .. } => self.stacks.forget(process),
             Event::Changed { .. } | Event::Destroyed { .. } | Event::Fork { .. } => {}
         }
     }

@@ -66,7 +66,10 @@ impl SocketTable {
             }
             Event::Changed { socket } => self.change(socket),
             Event::Destroyed { socket, .. } => self.remove(socket.id, socket.opened_ns),
-            Event::Fork { .. } | Event::Exec { .. } | Event::Exit { .. } => false,
+            Event::Fork { .. }
+            | Event::Exec { .. }
+            | Event::Exit { .. }
+            | Event::Program { .. } => false,
         }
     }
 

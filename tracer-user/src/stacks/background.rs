@@ -11,6 +11,8 @@ use std::{
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::interpreters::{Announcement, Interpreters, NamedFrames};
+use super::merge::merge;
 use super::{ProcessKey, Resolver, ResolverConfig, Stack, StackSample};
 
 /// Samples that wait; with copies of 32 KiB they hold 16 MiB.
@@ -23,6 +25,7 @@ enum Job<Tag> {
         tag: Tag,
         process: ProcessKey,
         sample: StackSample,
+        interpreter: NamedFrames,
     },
     Forget(ProcessKey),
 }
@@ -31,14 +34,20 @@ enum Job<Tag> {
 pub struct Background<Tag> {
     jobs: SyncSender<Job<Tag>>,
     resolved: UnboundedReceiver<(Tag, Arc<Stack>)>,
+    interpreters: Interpreters,
     waiting: usize,
 }
 
 impl<Tag: Send + 'static> Background<Tag> {
+    /// `announce` tells the kernel side of the interpreters that are found, from another thread.
+    ///
     /// # Errors
     ///
     /// The system refused a thread.
-    pub fn start(config: ResolverConfig) -> std::io::Result<Self> {
+    pub fn start(
+        config: ResolverConfig,
+        announce: impl FnMut(&Announcement) + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (jobs, todo) = sync_channel(WAITING_MAX);
         let (done, resolved) = unbounded_channel();
         thread::Builder::new()
@@ -47,16 +56,24 @@ impl<Tag: Send + 'static> Background<Tag> {
         Ok(Self {
             jobs,
             resolved,
+            interpreters: Interpreters::start(announce)?,
             waiting: 0,
         })
     }
 
+    /// The process called exec: it may run an interpreter now.
+    pub fn look(&self, process: ProcessKey) {
+        self.interpreters.look(process);
+    }
+
     /// Asks for a stack. False if too many wait already: the sample is dropped.
     pub fn ask(&mut self, tag: Tag, process: ProcessKey, sample: StackSample) -> bool {
+        let interpreter = self.interpreters.name(process, &sample.interpreter);
         let job = Job::Resolve {
             tag,
             process,
             sample,
+            interpreter,
         };
         let sent = self.jobs.try_send(job).is_ok();
         self.waiting += usize::from(sent);
@@ -101,8 +118,10 @@ fn work<Tag>(
                 tag,
                 process,
                 sample,
+                interpreter,
             } => {
-                let stack = Arc::new(resolver.resolve(process, &sample));
+                let stack = merge(resolver.resolve(process, &sample), interpreter);
+                let stack = Arc::new(stack);
                 // One allocation for all sockets of a leak, however many there are.
                 let stack = match known.get(&stack) {
                     Some(known) => Arc::clone(known),

@@ -72,6 +72,7 @@ fn resolve(bytes: Vec<u8>, code: std::ops::Range<u64>, words: &[u64]) -> super::
         },
         copy: copy.into(),
         bounded: true,
+        interpreter: super::FrameSample::default(),
     };
     resolver.resolve(KEY, &sample)
 }

@@ -7,9 +7,9 @@
 //! copy of a file's symbols) and `demangle`, kept in `cache`; `ending` (whole, or early and why);
 //! `resolver` wires them. `site`, `library` and `glob` then say which frame is the user's own.
 //!
-//! Interpreter frames are decoded elsewhere and merged into a finished [`Stack`]: native frames
-//! come out of [`Resolver::resolve`] innermost first, each with its module, so that an interpreter's
-//! own C frames can be told by module and replaced. Everything a target can write (memory, ELF
+//! `interpreters` finds the processes that run one and has the kernel side walk its frames; `python`
+//! knows CPython. Names of such frames are read before anything slow, on the ring's thread; `merge`
+//! then replaces the interpreter's own C frames, told by their module, by the frames they ran. Everything a target can write (memory, ELF
 //! files, debug information) is hostile input read by root: bounded, copied, never followed by name.
 
 mod background;
@@ -23,9 +23,12 @@ mod forward;
 mod glob;
 mod image;
 mod images;
+mod interpreters;
 mod library;
+mod merge;
 mod modules;
 mod packed;
+mod python;
 mod resolver;
 mod site;
 mod symbolize;
@@ -36,6 +39,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::process::ProcessKey;
 pub use background::Background;
+pub use interpreters::{Announcement, FrameLayout, FrameSample, FramesEnd, Root};
 pub use resolver::{Resolver, ResolverConfig};
 pub use site::{FoldedFrame, Site, SiteRule, SiteRules, Subject};
 
@@ -58,6 +62,8 @@ pub struct StackSample {
     pub copy: Bytes,
     /// The copy ended because its size bound was reached, not because the stack ended.
     pub bounded: bool,
+    /// The frames of the interpreter that ran, if there is one.
+    pub interpreter: FrameSample,
 }
 
 /// Which runtime a frame belongs to.

@@ -28,7 +28,7 @@ pub(super) enum Code {
 #[derive(Clone)]
 pub(super) struct Mapping {
     pub(super) range: Range<u64>,
-    offset: u64,
+    pub(super) offset: u64,
     /// Device and inode as the table spells them: equal text is the same file.
     device_inode: (Box<str>, u64),
     pub(super) path: Rc<str>,
@@ -136,7 +136,7 @@ fn open_code(
 
 /// map_files leads to the very file that is mapped, whatever its path means now or in another
 /// mount namespace. Its names have no leading zeros, unlike those in maps.
-fn open_mapped(process_dir: &Path, mapping: &Mapping) -> io::Result<File> {
+pub(super) fn open_mapped(process_dir: &Path, mapping: &Mapping) -> io::Result<File> {
     let range = &mapping.range;
     let name = format!("map_files/{:x}-{:x}", range.start, range.end);
     let refused = match open_regular(&process_dir.join(name)) {
@@ -162,7 +162,7 @@ fn open_mapped(process_dir: &Path, mapping: &Mapping) -> io::Result<File> {
 }
 
 /// One line of maps: `start-end perms offset device inode path`.
-fn parse_executable(line: &str) -> Option<Mapping> {
+pub(super) fn parse_executable(line: &str) -> Option<Mapping> {
     let mut fields = line.trim_end_matches('\n').splitn(6, ' ');
     let (start, end) = fields.next()?.split_once('-')?;
     let range = u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?;

@@ -295,7 +295,7 @@ impl Resolver {
 }
 
 /// Field 22 of /proc/PID/stat; the name in field 2 may hold spaces and brackets.
-fn start_ticks(stat: &[u8]) -> Option<u64> {
+pub(super) fn start_ticks(stat: &[u8]) -> Option<u64> {
     let after_name = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(stat.get(after_name + 2..)?).ok()?;
     rest.split(' ').nth(19)?.parse().ok()

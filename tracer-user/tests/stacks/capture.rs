@@ -37,6 +37,7 @@ pub(crate) fn capture(thread: u32, bound_bytes: usize) -> io::Result<StackSample
         },
         copy: copy.into(),
         bounded,
+        interpreter: connleak::stacks::FrameSample::default(),
     })
 }
 

@@ -210,6 +210,7 @@ fn wild_registers_give_a_labelled_stack() {
         registers: Registers { ip, sp, fp, lr: 0 },
         copy: vec![0xff; 4096].into(),
         bounded: false,
+        interpreter: connleak::stacks::FrameSample::default(),
     };
     let key = ProcessKey {
         pid: std::process::id(),

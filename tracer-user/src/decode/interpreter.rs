@@ -1,0 +1,69 @@
+//! Interpreter frames at the border: the kernel side's walk decoded, and its orders encoded.
+
+use tracer_ebpf::abi::{
+    event::ConnectEvent,
+    interpreter::{
+        FRAMES_BOUNDED, FRAMES_FAULT, FRAMES_NO_STATE, FRAMES_WHOLE, HAS_CFRAME, HAS_OWNER,
+        INSTRUCTION_I32, INTERPRETER_FRAMES_MAX, Interpreter, InterpreterFrame, ROOT_ABSOLUTE,
+        ROOT_IS_FRAME,
+    },
+};
+
+use super::wire;
+use crate::stacks::{Announcement, FrameSample, FramesEnd, Root};
+
+/// The frames of `event`; `bytes` begin with them.
+pub(super) fn frames(event: &ConnectEvent, bytes: &[u8]) -> FrameSample {
+    let end = match event.frames_end {
+        FRAMES_WHOLE => FramesEnd::Whole,
+        FRAMES_BOUNDED => FramesEnd::Bounded,
+        FRAMES_FAULT => FramesEnd::Fault,
+        FRAMES_NO_STATE => FramesEnd::NoState,
+        _ => FramesEnd::Unasked,
+    };
+    let count = usize::from(event.frame_count).min(INTERPRETER_FRAMES_MAX);
+    let frames = bytes
+        .chunks_exact(size_of::<InterpreterFrame>())
+        .take(count)
+        .filter_map(wire::read::<InterpreterFrame>)
+        .filter(|frame| frame.code != 0)
+        .map(|frame| (frame.code, frame.instruction))
+        .collect();
+    FrameSample {
+        runtime: event.runtime,
+        end,
+        frames,
+    }
+}
+
+/// What the kernel side is told about one process.
+pub fn order(announcement: &Announcement) -> Interpreter {
+    let layout = &announcement.layout;
+    let flag = |is_set: bool, flag| if is_set { flag } else { 0 };
+    let (root, root_flags) = match layout.root {
+        Root::Thread(offset) => (offset as u64, 0),
+        Root::Address(address) => (address, ROOT_ABSOLUTE | ROOT_IS_FRAME),
+    };
+    let last = layout
+        .frame_code
+        .max(layout.frame_previous)
+        .max(layout.frame_instruction)
+        .max(layout.frame_owner.map_or(0, |owner| owner & !7));
+    Interpreter {
+        start_ticks: announcement.start_ticks,
+        root,
+        runtime: announcement.runtime,
+        flags: root_flags
+            | flag(layout.cframe_frame.is_some(), HAS_CFRAME)
+            | flag(layout.frame_owner.is_some(), HAS_OWNER)
+            | flag(layout.instruction_is_i32, INSTRUCTION_I32),
+        state_thread: layout.state_thread,
+        state_frame: layout.state_frame,
+        cframe_frame: layout.cframe_frame.unwrap_or(0),
+        frame_code: layout.frame_code,
+        frame_previous: layout.frame_previous,
+        frame_instruction: layout.frame_instruction,
+        frame_owner: layout.frame_owner.unwrap_or(0),
+        frame_bytes: last + 8,
+    }
+}

@@ -1,0 +1,265 @@
+//! The interpreters: which processes run one, how the kernel side walks it, and what its frames are.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
+
+use super::python::{CodeReader, Discovery, Looked, Runtime};
+use super::resolver::start_ticks;
+use super::{Frame, ProcessKey};
+
+/// Where the walk begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// A slot at this distance from the thread pointer.
+    Thread(i64),
+    /// A variable of the process.
+    Address(u64),
+}
+
+/// How the kernel side follows the frames of one process. Offsets in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameLayout {
+    pub root: Root,
+    pub state_thread: u16,
+    pub state_frame: u16,
+    pub cframe_frame: Option<u16>,
+    pub frame_code: u16,
+    pub frame_previous: u16,
+    pub frame_instruction: u16,
+    pub instruction_is_i32: bool,
+    pub frame_owner: Option<u16>,
+}
+
+/// What the kernel side is to be told of a process; `None` if it runs no interpreter any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Announcement {
+    pub pid: u32,
+    /// As in /proc/PID/stat.
+    pub start_ticks: u64,
+    pub runtime: u32,
+    pub layout: FrameLayout,
+}
+
+/// How a walk of interpreter frames ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FramesEnd {
+    /// No interpreter was known for the process.
+    #[default]
+    Unasked,
+    Whole,
+    Bounded,
+    Fault,
+    NoState,
+}
+
+/// The interpreter frames of one connect, as the kernel side took them.
+#[derive(Clone, Debug, Default)]
+pub struct FrameSample {
+    pub runtime: u32,
+    pub end: FramesEnd,
+    /// (code object, instruction), innermost first.
+    pub frames: Vec<(u64, u64)>,
+}
+
+/// Interpreter frames with their names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NamedFrames {
+    pub(super) end: FramesEnd,
+    pub(super) frames: Vec<Frame>,
+    /// Frames whose code object was gone when it was read.
+    pub(super) unnamed: usize,
+}
+
+const WAITING_MAX: usize = 4_096;
+const RUNTIMES_MAX: usize = 16_384;
+/// A process without a known interpreter is not looked at for every connect.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
+const LOOKED_MAX: usize = 4_096;
+/// After exec: libraries are mapped within milliseconds, the runtime is up some later.
+const TRIES: [Duration; 6] = [
+    Duration::from_millis(15),
+    Duration::from_millis(40),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(600),
+    Duration::from_millis(2_000),
+];
+
+/// What is known of each runtime, by the number that comes back with its frames.
+#[derive(Debug, Default)]
+struct Runtimes {
+    known: Mutex<BTreeMap<u32, Arc<Runtime>>>,
+}
+
+impl Runtimes {
+    fn get(&self, number: u32) -> Option<Arc<Runtime>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&number).map(Arc::clone)
+    }
+
+    /// The number of an equal runtime, or a new one: the oldest makes room.
+    fn add(&self, runtime: Runtime) -> u32 {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((number, _)) = known.iter().find(|(_, other)| ***other == runtime) {
+            return *number;
+        }
+        while known.len() >= RUNTIMES_MAX {
+            known.pop_first();
+        }
+        let number = known.last_key_value().map_or(0, |(last, _)| *last) + 1;
+        known.insert(number, Arc::new(runtime));
+        number
+    }
+}
+
+/// Owned by whoever reads the ring: names frames at once, and has processes looked at elsewhere.
+pub(super) struct Interpreters {
+    jobs: SyncSender<u32>,
+    runtimes: Arc<Runtimes>,
+    code: CodeReader,
+    looked: HashMap<ProcessKey, Instant>,
+}
+
+impl Interpreters {
+    /// Looks at every process that exists, and then at those asked for.
+    pub(super) fn start(announce: impl FnMut(&Announcement) + Send + 'static) -> io::Result<Self> {
+        let (jobs, todo) = sync_channel(WAITING_MAX);
+        let runtimes = Arc::new(Runtimes::default());
+        let shared = Arc::clone(&runtimes);
+        thread::Builder::new()
+            .name("connleak-interpreters".to_owned())
+            .spawn(move || look_around(&todo, &shared, announce))?;
+        Ok(Self {
+            jobs,
+            runtimes,
+            code: CodeReader::default(),
+            looked: HashMap::new(),
+        })
+    }
+
+    /// The process called exec.
+    pub(super) fn look(&self, process: ProcessKey) {
+        // Full: its first connect asks again.
+        let _: Result<(), TrySendError<u32>> = self.jobs.try_send(process.pid);
+    }
+
+    /// Reads the names now: later the code may be gone.
+    pub(super) fn name(&mut self, process: ProcessKey, sample: &FrameSample) -> NamedFrames {
+        if matches!(sample.end, FramesEnd::Unasked | FramesEnd::NoState) {
+            self.look_again(process);
+        }
+        let mut named = NamedFrames {
+            end: sample.end,
+            ..NamedFrames::default()
+        };
+        if sample.frames.is_empty() {
+            return named;
+        }
+        match self.runtimes.get(sample.runtime) {
+            Some(runtime) => {
+                let frames = self
+                    .code
+                    .name(&runtime, sample.runtime, process.pid, &sample.frames);
+                for frame in frames {
+                    named.unnamed += usize::from(frame.function.is_none());
+                    named.frames.push(frame);
+                }
+            }
+            None => named.end = FramesEnd::Unasked,
+        }
+        named
+    }
+
+    fn look_again(&mut self, process: ProcessKey) {
+        let now = Instant::now();
+        if self.looked.len() >= LOOKED_MAX {
+            self.looked.clear();
+        }
+        let looked = self.looked.entry(process);
+        if let std::collections::hash_map::Entry::Occupied(at) = &looked
+            && now.duration_since(*at.get()) < LOOK_PAUSE
+        {
+            return;
+        }
+        looked.insert_entry(now);
+        self.look(process);
+    }
+}
+
+fn look_around(todo: &Receiver<u32>, runtimes: &Runtimes, mut announce: impl FnMut(&Announcement)) {
+    let mut discovery = Discovery::default();
+    // When to look at which process again, and how often it was looked at.
+    let mut due: BTreeMap<(Instant, u32), usize> = BTreeMap::new();
+    for pid in every_pid() {
+        if look(&mut discovery, runtimes, pid, &mut announce) == Looked::NotYet {
+            due.insert((Instant::now() + TRIES[0], pid), 0);
+        }
+    }
+    loop {
+        let now = Instant::now();
+        let next = due.first_key_value().map(|((at, _), _)| *at);
+        let job = match next {
+            Some(at) if at <= now => Err(RecvTimeoutError::Timeout),
+            Some(at) => todo.recv_timeout(at - now),
+            None => todo.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match job {
+            Ok(pid) if due.len() < WAITING_MAX => {
+                due.insert((now, pid), 0);
+            }
+            Ok(_) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                let Some(((_, pid), tries)) = due.pop_first() else {
+                    continue;
+                };
+                let looked = look(&mut discovery, runtimes, pid, &mut announce);
+                // A process that runs something else may still map an interpreter: seldom.
+                let step = if looked == Looked::Nothing { 3 } else { 1 };
+                if looked != Looked::Done
+                    && let Some(pause) = TRIES.get(tries)
+                {
+                    due.insert((Instant::now() + *pause, pid), tries + step);
+                }
+            }
+        }
+    }
+}
+
+fn look(
+    discovery: &mut Discovery,
+    runtimes: &Runtimes,
+    pid: u32,
+    announce: &mut impl FnMut(&Announcement),
+) -> Looked {
+    let ticks = || start_ticks(&fs::read(format!("/proc/{pid}/stat")).ok()?);
+    let Some(start_ticks) = ticks() else {
+        return Looked::Done;
+    };
+    let (looked, found) = discovery.look(pid);
+    // Still the same process: what was read was its own.
+    if let Some((runtime, layout)) = found
+        && ticks() == Some(start_ticks)
+    {
+        announce(&Announcement {
+            pid,
+            start_ticks,
+            runtime: runtimes.add(runtime),
+            layout,
+        });
+    }
+    looked
+}
+
+fn every_pid() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}

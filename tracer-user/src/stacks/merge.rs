@@ -1,0 +1,187 @@
+//! Native and interpreter frames of one connect, made one stack.
+
+use super::glob::matches;
+use super::interpreters::{FramesEnd, NamedFrames};
+use super::{Frame, FrameKind, Stack};
+
+/// Names of the modules that are the interpreter: its C frames stand for the frames they run.
+const INTERPRETER_MODULES: [&str; 4] = ["python3*", "libpython3*", "*.cpython-3*.so", "*.abi3.so"];
+/// Where a process or a thread begins, which says nothing once its first Python frame is known.
+const ROOTS: [&str; 9] = [
+    "_start",
+    "__libc_start_main*",
+    "__libc_start_call_main",
+    "libc_start_main*",
+    "main",
+    "start_thread",
+    "clone",
+    "clone3",
+    "__clone*",
+];
+
+/// Replaces the interpreter's own C frames by the frames that it ran.
+pub(super) fn merge(native: Stack, interpreter: NamedFrames) -> Stack {
+    let outermost_c = native.frames.iter().rposition(is_interpreter);
+    if interpreter.frames.is_empty() {
+        let mut stack = native;
+        if outermost_c.is_some() {
+            let cause = match interpreter.end {
+                FramesEnd::Unasked => "its interpreter was not known yet when it connected",
+                FramesEnd::NoState => "the thread's state was not found",
+                FramesEnd::Whole => "the thread ran no Python code",
+                FramesEnd::Bounded | FramesEnd::Fault => "they could not be read",
+            };
+            add_note(&mut stack.note, &format!("no Python frames: {cause}"));
+        }
+        return stack;
+    }
+    let innermost_c = native.frames.iter().position(is_interpreter);
+    // Nothing of the interpreter was unwound: what was lies within its innermost call.
+    let inside = innermost_c.unwrap_or(native.frames.len());
+    let outside = outermost_c.map_or(native.frames.len(), |last| last + 1);
+    let mut frames = native.frames;
+    let after = frames.split_off(outside);
+    frames.truncate(inside);
+    frames.extend(interpreter.frames);
+    frames.extend(after.into_iter().filter(|frame| !is_root(frame)));
+    let mut stack = Stack {
+        frames,
+        // With the interpreter's frames whole, it matters only if they do not begin at a root.
+        note: native.note.filter(|_| interpreter.end != FramesEnd::Whole),
+    };
+    match interpreter.end {
+        FramesEnd::Bounded => add_note(&mut stack.note, "stack ends early: more than 64 frames"),
+        FramesEnd::Fault => {
+            add_note(
+                &mut stack.note,
+                "stack ends early: a frame could not be read",
+            );
+        }
+        _ => {}
+    }
+    if interpreter.unnamed > 0 {
+        let unnamed = interpreter.unnamed;
+        add_note(
+            &mut stack.note,
+            &format!("{unnamed} frames without name: their code was gone when it was read"),
+        );
+    }
+    stack
+}
+
+fn add_note(note: &mut Option<String>, more: &str) {
+    *note = Some(match note.take() {
+        Some(note) => format!("{note}; {more}"),
+        None => more.to_owned(),
+    });
+}
+
+fn is_interpreter(frame: &Frame) -> bool {
+    let Some(module) = frame.module.as_deref() else {
+        return false;
+    };
+    let name = module.rsplit('/').next().unwrap_or_default();
+    frame.kind == FrameKind::Native
+        && INTERPRETER_MODULES
+            .iter()
+            .any(|pattern| matches(pattern, name))
+}
+
+fn is_root(frame: &Frame) -> bool {
+    let Some(function) = frame.function.as_deref() else {
+        return false;
+    };
+    ROOTS.iter().any(|pattern| matches(pattern, function))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn native(function: &str, module: &str) -> Frame {
+        Frame {
+            function: Some(function.to_owned()),
+            file: None,
+            line: None,
+            module: Some(module.to_owned()),
+            kind: FrameKind::Native,
+            inlined: false,
+        }
+    }
+
+    fn python(function: &str) -> Frame {
+        Frame {
+            file: Some("/srv/worker.py".to_owned()),
+            line: Some(88),
+            module: None,
+            kind: FrameKind::Python,
+            ..native(function, "")
+        }
+    }
+
+    fn c_stack() -> Stack {
+        let lib = "/opt/lib/libpython3.12.so.1.0";
+        Stack {
+            frames: vec![
+                native("__libc_connect", "/lib/libc.so.6"),
+                native(
+                    "sock_connect",
+                    "/opt/lib-dynload/_socket.cpython-312-x86_64.so",
+                ),
+                native("_PyEval_EvalFrameDefault", lib),
+                native("uv_run", "/opt/libuv.so"),
+                native("Py_RunMain", lib),
+                native("uwsgi_cycle", "/usr/bin/uwsgi"),
+                native("__libc_start_call_main", "/lib/libc.so.6"),
+                native("_start", "/usr/bin/uwsgi"),
+            ],
+            note: Some("stack ends early: somewhere".to_owned()),
+        }
+    }
+
+    fn named(end: FramesEnd, functions: &[&str]) -> NamedFrames {
+        NamedFrames {
+            end,
+            frames: functions.iter().map(|function| python(function)).collect(),
+            unnamed: 0,
+        }
+    }
+
+    fn functions(stack: &Stack) -> Vec<&str> {
+        let names = stack.frames.iter();
+        names.filter_map(|f| f.function.as_deref()).collect()
+    }
+
+    #[test]
+    fn python_frames_stand_where_the_interpreters_own_stood() {
+        let stack = merge(c_stack(), named(FramesEnd::Whole, &["get_client", "main"]));
+        assert_eq!(
+            functions(&stack),
+            ["__libc_connect", "get_client", "main", "uwsgi_cycle"]
+        );
+        assert_eq!(stack.note, None);
+    }
+
+    #[test]
+    fn without_python_frames_the_native_stack_stays_and_says_why() {
+        let stack = merge(c_stack(), named(FramesEnd::Unasked, &[]));
+        assert_eq!(stack.frames, c_stack().frames);
+        let note = stack.note.expect("a note");
+        assert!(note.contains("no Python frames"), "{note}");
+    }
+
+    #[test]
+    fn a_native_stack_without_interpreter_gets_no_note() {
+        let stack = Stack {
+            frames: vec![native("connect", "/srv/server")],
+            note: None,
+        };
+        assert_eq!(merge(stack.clone(), NamedFrames::default()), stack);
+    }
+
+    #[test]
+    fn more_frames_than_are_taken_are_told() {
+        let stack = merge(c_stack(), named(FramesEnd::Bounded, &["deep"]));
+        assert!(stack.note.expect("a note").contains("more than 64 frames"));
+    }
+}

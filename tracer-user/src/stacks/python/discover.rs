@@ -1,0 +1,133 @@
+//! Discovery: from a PID to the CPython that it runs, by maps, ELF file and memory.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::super::interpreters::FrameLayout;
+use super::super::modules::{Mapping, open_mapped, parse_executable};
+use super::code::CodeMembers;
+use super::layout::{Layout, RUNTIME_HEAD_BYTES, Version};
+use super::memory::Memory;
+use super::symbols::SymbolFile;
+use super::thread_state::find_slot;
+use super::{Looked, Runtime};
+
+const MAPS_MAX_BYTES: u64 = 1 << 20;
+const FILES_MAX: usize = 64;
+
+/// A file as long as nobody writes it.
+type FileKey = (u64, u64, u64, i64, i64);
+
+/// Remembers the symbols of the files it has seen.
+#[derive(Default)]
+pub(crate) struct Discovery {
+    files: HashMap<FileKey, Option<Rc<SymbolFile>>>,
+}
+
+impl Discovery {
+    pub(crate) fn look(&mut self, pid: u32) -> (Looked, Option<(Runtime, FrameLayout)>) {
+        let process_dir = PathBuf::from(format!("/proc/{pid}"));
+        let Some(mappings) = interpreter_mappings(&process_dir) else {
+            return (Looked::Done, None);
+        };
+        let mut looked = Looked::Nothing;
+        for (mapping, name) in &mappings {
+            let Some(file) = self.file(&process_dir, mapping) else {
+                continue;
+            };
+            looked = Looked::NotYet;
+            let Some(bias) = file.elf.bias(mapping.range.start, mapping.offset) else {
+                continue;
+            };
+            match find(Memory::of(pid), &file, bias, name) {
+                Found::Runtime(runtime, layout) => return (Looked::Done, Some((runtime, layout))),
+                Found::Unsupported => return (Looked::Done, None),
+                Found::NotYet => {}
+            }
+        }
+        (looked, None)
+    }
+
+    fn file(&mut self, process_dir: &Path, mapping: &Mapping) -> Option<Rc<SymbolFile>> {
+        let file = open_mapped(process_dir, mapping).ok()?;
+        let of = file.metadata().ok()?;
+        let key = (of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec());
+        if let Some(known) = self.files.get(&key) {
+            return known.clone();
+        }
+        if self.files.len() >= FILES_MAX {
+            self.files.clear();
+        }
+        let read = SymbolFile::read(file).map(Rc::new);
+        self.files.insert(key, read.clone());
+        read
+    }
+}
+
+enum Found {
+    Runtime(Runtime, FrameLayout),
+    NotYet,
+    Unsupported,
+}
+
+fn find(memory: Memory, file: &SymbolFile, bias: u64, name: &str) -> Found {
+    let symbols = &file.symbols;
+    let at = |address: u64| address.wrapping_add(bias);
+    let version = match symbols.version {
+        Some(version) => memory.u64_at(at(version)).and_then(Version::from_hex),
+        None => Version::from_file_name(name),
+    };
+    let Some(version) = version else {
+        return Found::Unsupported;
+    };
+    let Some(head) = memory.read(at(symbols.runtime), RUNTIME_HEAD_BYTES) else {
+        return Found::NotYet;
+    };
+    let Ok(layout) = Layout::of(version, &head) else {
+        return Found::Unsupported;
+    };
+    let code_type = at(symbols.code_type);
+    // Types are made ready when the interpreter starts; so are the states of its threads.
+    let Some(members) = CodeMembers::read(memory, code_type, version) else {
+        return Found::NotYet;
+    };
+    let Some(slot) = find_slot(memory, at(symbols.runtime), &layout.states) else {
+        return Found::NotYet;
+    };
+    let runtime = Runtime {
+        version,
+        code_type,
+        text_type: at(symbols.text_type),
+        members,
+    };
+    Found::Runtime(runtime, layout.frames(slot))
+}
+
+/// Mapped files that may be CPython, libraries first: a program that links one only starts it.
+/// `None` if the process ended.
+fn interpreter_mappings(process_dir: &Path) -> Option<Vec<(Mapping, String)>> {
+    let maps = File::open(process_dir.join("maps")).ok()?;
+    let mut lines = BufReader::new(maps.take(MAPS_MAX_BYTES));
+    let mut line = Vec::new();
+    let mut found: Vec<(Mapping, String)> = Vec::new();
+    loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line).ok()? == 0 {
+            break;
+        }
+        let Some(mapping) = parse_executable(&String::from_utf8_lossy(&line)) else {
+            continue;
+        };
+        let name = mapping.path.rsplit('/').next().unwrap_or_default();
+        if name.starts_with("libpython3.") || name.starts_with("python3.") {
+            let name = name.to_owned();
+            found.push((mapping, name));
+        }
+    }
+    found.sort_by_key(|(_, name)| !name.starts_with("lib"));
+    Some(found)
+}
