@@ -1,5 +1,7 @@
 //! The pipeline: the only place that sees all stages, from the kernel's events to a report.
 
+mod standing;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
@@ -10,6 +12,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 
 use crate::{
+    accounting::RunningCounts,
     clock::{self, Clock},
     decode::{
         Event,
@@ -47,6 +50,7 @@ pub struct Tracer {
 /// What is known without asking the kernel again.
 struct State {
     table: SocketTable,
+    counts: RunningCounts,
     processes: Processes,
     clock: Clock,
     host: Host,
@@ -62,6 +66,7 @@ impl State {
     fn new(site_rules: SiteRules) -> Self {
         Self {
             table: SocketTable::default(),
+            counts: RunningCounts::new(own_netns()),
             processes: Processes::new("/proc"),
             clock: Clock::system(),
             host: Host::here(),
@@ -117,6 +122,7 @@ impl Tracer {
         tracer.reconcile()?;
         // What was open before the start is no drift.
         tracer.state.drift = Drift::default();
+        tracer.state.counts.begin(clock::boot_ns());
         Ok(tracer)
     }
 
@@ -159,6 +165,12 @@ impl Tracer {
             return;
         };
         self.state.table.apply(&event);
+        if let Event::Connect { socket, .. }
+        | Event::Changed { socket }
+        | Event::Destroyed { socket, .. } = &event
+        {
+            self.state.count(socket.id);
+        }
         match event {
             Event::Connect { socket, sample } => {
                 let Some(opener) = &socket.opener else { return };
@@ -228,6 +240,7 @@ impl Tracer {
                 self.state.table.remove(id, opened_ns);
             }
         }
+        self.state.count_all();
         let after = self.state.drift;
         Ok(Drift {
             missed_notice: after.missed_notice - before.missed_notice,

@@ -1,9 +1,12 @@
 //! The command line: what the user asked for, and where the answer goes.
 
+mod ack;
 mod args;
+mod daemon;
 mod doctor;
 mod output;
 mod snapshot;
+mod status;
 mod trace;
 
 use std::process::ExitCode;
@@ -41,5 +44,8 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Trace(args) => runtime()?.block_on(trace::run(args)),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Doctor(args) => runtime()?.block_on(doctor::run(args)),
+        Command::Daemon(args) => runtime()?.block_on(daemon::run(args)),
+        Command::Status(args) => runtime()?.block_on(status::run(args)),
+        Command::Ack(args) => runtime()?.block_on(ack::run(args)),
     }
 }
