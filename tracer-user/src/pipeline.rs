@@ -123,6 +123,7 @@ impl Tracer {
         // What was open before the start is no drift.
         tracer.state.drift = Drift::default();
         tracer.state.counts.begin(clock::boot_ns());
+        tracer.kernel.release_types();
         Ok(tracer)
     }
 
