@@ -19,6 +19,7 @@ pub mod action;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod decode;
 pub mod host;
 pub mod kernel;

@@ -89,7 +89,7 @@ impl Counts {
 
 /// The opener, for as long as it lives; then whoever holds the socket; and for a server end that
 /// no accept hook saw, whoever listens there.
-fn owner(entry: &Entry, table: &SocketTable, processes: &Processes) -> Owner {
+pub fn owner(entry: &Entry, table: &SocketTable, processes: &Processes) -> Owner {
     let holder = entry
         .holders
         .iter()

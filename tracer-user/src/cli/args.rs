@@ -28,6 +28,49 @@ pub(super) enum Command {
     Snapshot(SnapshotArgs),
     /// Check whether tracing can run here, and what to do where it cannot
     Doctor(DoctorArgs),
+    /// Keep the policy running: levels, restarts with evidence, health
+    Daemon(DaemonArgs),
+    /// What the daemon knows now
+    Status(StatusArgs),
+    /// Tell the daemon that a person has looked: MANUAL ends
+    Ack(ControlArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct DaemonArgs {
+    /// Configuration; /etc/connleak/connleak.toml where it exists, else built-in defaults
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Only say whether the configuration is good
+    #[arg(long)]
+    pub(super) check_config: bool,
+    /// Log what would be done, and do nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// How connect, close and accept are hooked
+    #[arg(long, value_enum, default_value_t = ProbeChoice::Auto)]
+    pub(super) probes: ProbeChoice,
+    #[command(flatten)]
+    pub(super) btf: BtfArgs,
+}
+
+/// Which daemon is asked.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ControlArgs {
+    /// The daemon's configuration, which names its socket
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The daemon's socket
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    pub(super) control: ControlArgs,
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,10 +1,13 @@
 //! The command line: what the user asked for, and where the answer goes.
 
+mod ack;
 mod args;
+mod daemon;
 mod doctor;
 mod output;
 mod replay;
 mod snapshot;
+mod status;
 mod trace;
 
 use std::process::ExitCode;
@@ -74,5 +77,8 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Replay(args) => replay::run(&args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Doctor(args) => runtime()?.block_on(doctor::run(args)),
+        Command::Daemon(args) => runtime()?.block_on(daemon::run(args)),
+        Command::Status(args) => runtime()?.block_on(status::run(args)),
+        Command::Ack(args) => runtime()?.block_on(ack::run(args)),
     }
 }

@@ -36,6 +36,8 @@ pub enum KernelError {
     },
     #[error("failed to run iterator {name}: {cause}; needs a kernel of 5.10 or later")]
     Iterator { name: &'static str, cause: String },
+    #[error("failed to attach: the kernel's types were given back already")]
+    TypesReleased,
     #[error("failed to read map {name}: {cause}")]
     Map { name: &'static str, cause: String },
     #[error("failed to wait for events: {0}")]

@@ -30,7 +30,7 @@ impl Walk {
 }
 
 /// Walks the list now. The answer is a sequence of `OpenFile`s, for `decode::open_file`.
-pub(super) fn run(ebpf: &mut Ebpf, btf: &Btf, walk: Walk) -> Result<Bytes, KernelError> {
+pub(super) fn run(ebpf: &mut Ebpf, btf: Option<&Btf>, walk: Walk) -> Result<Bytes, KernelError> {
     let (name, over) = walk.names();
     let failed = |error: &(dyn std::error::Error + 'static)| KernelError::Iterator {
         name: over,
@@ -41,9 +41,12 @@ pub(super) fn run(ebpf: &mut Ebpf, btf: &Btf, walk: Walk) -> Result<Bytes, Kerne
         .ok_or(ProgramError::UnexpectedProgramType)
         .and_then(TryInto::try_into)
         .map_err(|error| failed(&error))?;
-    match program.load(over, btf) {
-        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-        Err(error) => return Err(failed(&error)),
+    // Without the types it was loaded before they were given back.
+    if let Some(btf) = btf {
+        match program.load(over, btf) {
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+            Err(error) => return Err(failed(&error)),
+        }
     }
     let link = program
         .attach()

@@ -30,7 +30,7 @@ use super::{
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/connleak.bpf.o"));
 
 /// What the kernel side is to do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Ports to watch, at either end.
     pub ports: Vec<u16>,
@@ -69,7 +69,8 @@ const STACK_SAMPLE_MASK: u32 = 15;
 /// The kernel side, loaded. Dropping it detaches everything: no program outlives its owner.
 pub struct Kernel {
     ebpf: Ebpf,
-    btf: Btf,
+    /// Tens of megabytes, needed only to load programs.
+    btf: Option<Btf>,
     forced: Option<Family>,
     accept_arguments: Option<usize>,
 }
@@ -131,7 +132,7 @@ impl Kernel {
             .map_err(refused)?;
         Ok(Self {
             ebpf,
-            btf,
+            btf: Some(btf),
             forced: options.family,
             accept_arguments: types.arguments("inet_csk_accept"),
         })
@@ -143,12 +144,20 @@ impl Kernel {
     ///
     /// A hook that has no substitute, or that the forced family cannot carry.
     pub fn attach(&mut self) -> Result<Probes, KernelError> {
-        attach_all(
-            &mut self.ebpf,
-            &self.btf,
-            self.forced,
-            self.accept_arguments,
-        )
+        let btf = self.btf.as_ref().ok_or(KernelError::TypesReleased)?;
+        attach_all(&mut self.ebpf, btf, self.forced, self.accept_arguments)
+    }
+
+    /// Gives the kernel's types back: every program that needs them is loaded. Of what is walked
+    /// later, both walks must have been done once.
+    pub fn release_types(&mut self) {
+        self.btf = None;
+        // glibc keeps what was freed in small pieces; a daemon never needs that much again.
+        #[cfg(target_env = "gnu")]
+        // SAFETY: malloc_trim takes no pointers and may be called at any time.
+        unsafe {
+            libc::malloc_trim(0);
+        }
     }
 
     /// The ring that events arrive on. It can be taken once.
@@ -192,7 +201,7 @@ impl Kernel {
     ///
     /// The kernel refused the iterator program, or the walk failed.
     pub fn walk(&mut self, walk: Walk) -> Result<Bytes, KernelError> {
-        iterators::run(&mut self.ebpf, &self.btf, walk)
+        iterators::run(&mut self.ebpf, self.btf.as_ref(), walk)
     }
 }
 

@@ -7,6 +7,7 @@ mod recorder;
 mod replay;
 #[cfg(test)]
 mod replay_tests;
+mod standing;
 mod state;
 mod tracer;
 

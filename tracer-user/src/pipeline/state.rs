@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
+    accounting::RunningCounts,
     clock::{self, Clock},
     decode::{
         DecodeError, Event,
@@ -29,6 +30,7 @@ use crate::{
 /// What is known without asking the kernel again.
 pub(super) struct State {
     pub(super) table: SocketTable,
+    pub(super) counts: RunningCounts,
     pub(super) processes: Processes,
     pub(super) clock: Clock,
     pub(super) host: Host,
@@ -46,6 +48,7 @@ impl State {
     pub(super) fn new(site_rules: SiteRules) -> Self {
         Self {
             table: SocketTable::default(),
+            counts: RunningCounts::new(own_netns()),
             processes: Processes::new("/proc"),
             clock: Clock::system(),
             host: Host::here(),
@@ -68,6 +71,7 @@ impl State {
         );
         Self {
             table: SocketTable::default(),
+            counts: RunningCounts::new(header.netns),
             processes: Processes::recorded(),
             clock: Clock::fixed(i128::from(header.boot_at_ns), clock::HZ_UNKNOWN),
             host,
@@ -87,6 +91,12 @@ impl State {
         // Another program on the machine is no event of a watched socket.
         self.delivered += u64::from(!matches!(event, Event::Program { .. }));
         self.table.apply(&event);
+        if let Event::Connect { socket, .. }
+        | Event::Changed { socket }
+        | Event::Destroyed { socket, .. } = &event
+        {
+            self.count(socket.id);
+        }
         match &event {
             Event::Connect { socket, .. } => {
                 if let Some(opener) = socket.opener.as_ref().filter(|_| !socket.own) {

@@ -35,12 +35,12 @@ const SETTLED: Duration = Duration::from_millis(50);
 pub struct Tracer {
     kernel: Kernel,
     ring: Ring,
-    maps: Maps,
+    pub(super) maps: Maps,
     probes: Probes,
     ports: Vec<u16>,
     stacks: Background<StackTag>,
     recorder: Option<Recorder>,
-    state: State,
+    pub(super) state: State,
 }
 
 impl Tracer {
@@ -92,6 +92,8 @@ impl Tracer {
         // What was open before the start is no drift.
         tracer.state.drift = Drift::default();
         tracer.state.latest_drift = Drift::default();
+        tracer.state.counts.begin(clock::boot_ns());
+        tracer.kernel.release_types();
         tracer.record(|recorder, state| recorder.reconciled(state));
         tracer.moment()?;
         tracer.record(|recorder, _| recorder.flush());
@@ -163,7 +165,7 @@ impl Tracer {
     }
 
     /// Takes over a walk over the open files.
-    fn take_open_files(&mut self, bytes: &Bytes, files: &[OpenFile]) {
+    pub(super) fn take_open_files(&mut self, bytes: &Bytes, files: &[OpenFile]) {
         self.record(|recorder, _| recorder.write(&Entry::OpenFiles(bytes.clone())));
         self.state.take_open_files(files);
         self.record(Recorder::processes);
@@ -219,6 +221,7 @@ impl Tracer {
             self.record(|recorder, _| recorder.write(&Entry::Gone(id.0)));
             self.state.take_gone(id);
         }
+        self.state.count_all();
         self.state.latest_drift = self.state.drift.since(before);
         self.record(|recorder, state| recorder.reconciled(state));
         self.moment()?;
@@ -226,7 +229,7 @@ impl Tracer {
         Ok(self.state.latest_drift)
     }
 
-    fn walk(&mut self, walk: Walk) -> Result<(Bytes, Vec<OpenFile>)> {
+    pub(super) fn walk(&mut self, walk: Walk) -> Result<(Bytes, Vec<OpenFile>)> {
         let bytes = self.kernel.walk(walk)?;
         let files = open_file::decode(&bytes, |port| self.ports.contains(&port))?;
         Ok((bytes, files))

@@ -74,6 +74,11 @@ impl Machine {
         self.trackers.iter()
     }
 
+    /// Whether an action is running or being verified.
+    pub fn is_verifying(&self) -> bool {
+        self.state.pending.is_some() || self.state.verification.is_some()
+    }
+
     /// Why nothing is done about a CRITICAL subject now.
     pub fn blocked(&self) -> impl Iterator<Item = (&Subject, &Blocked)> {
         self.blocked

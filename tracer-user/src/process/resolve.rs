@@ -130,6 +130,11 @@ impl Processes {
         self.known.get(&key)
     }
 
+    pub fn ended(&self) -> impl Iterator<Item = ProcessKey> {
+        let ended = self.known.iter().filter(|(_, process)| process.ended);
+        ended.map(|(key, _)| *key)
+    }
+
     /// Drops what nobody asks for any more.
     pub fn retain(&mut self, keep: impl Fn(ProcessKey) -> bool) {
         self.known.retain(|&key, _| keep(key));

@@ -1,12 +1,12 @@
 //! Health says how Redis answers us, and each change of that once.
 
 use redis::{ErrorKind, RedisError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::connection::ConnectionError;
 use crate::policy::observation::RedisState;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     #[default]
@@ -21,6 +21,20 @@ pub enum Answer {
     Full,
     /// It is loading its data.
     Loading,
+}
+
+impl Answer {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Hung => "hung",
+            Self::Denied => "denied",
+            Self::Full => "full",
+            Self::Loading => "loading",
+        }
+    }
 }
 
 impl From<Answer> for RedisState {

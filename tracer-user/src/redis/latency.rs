@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub const WINDOWS: [Duration; 3] = [
     Duration::from_secs(5),
@@ -16,7 +16,7 @@ pub const WINDOWS: [Duration; 3] = [
 const MAX_SAMPLES: usize = 1024;
 const MAX_US: u64 = 60_000_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub window_s: u64,
     pub samples: u64,

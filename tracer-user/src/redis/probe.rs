@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::{Cmd, Value};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -24,7 +24,7 @@ const RETRY_LAST: Duration = Duration::from_secs(5);
 /// A list of more clients than this takes more memory than it is worth.
 const MAX_LISTED_CLIENTS: u64 = 20_000;
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeView {
     pub name: String,
     /// Over 5, 30 and 60 seconds; None without samples.

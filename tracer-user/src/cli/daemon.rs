@@ -1,0 +1,40 @@
+//! `connleak daemon`: the policy, kept running.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::{args::DaemonArgs, output};
+use crate::daemon::{self, DaemonOptions};
+
+/// Where the package installs it.
+const CONFIG: &str = "/etc/connleak/connleak.toml";
+
+pub(super) async fn run(args: DaemonArgs) -> Result<ExitCode> {
+    let options = DaemonOptions {
+        config_file: config_file(args.config),
+        dry_run: args.dry_run,
+        family: args.probes.forced(),
+        btf: args.btf.btf,
+    };
+    if args.check_config {
+        options.config()?;
+        let what = match &options.config_file {
+            Some(file) => file.display().to_string(),
+            None => "the built-in configuration".to_owned(),
+        };
+        output::print(&format!("{what} is good\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    daemon::run(options).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The one that was named, or the installed one, or none.
+pub(super) fn config_file(named: Option<PathBuf>) -> Option<PathBuf> {
+    named.or_else(|| {
+        let installed = Path::new(CONFIG);
+        installed.exists().then(|| installed.to_owned())
+    })
+}

@@ -1,0 +1,362 @@
+//! A run of the daemon: from the configuration to SIGTERM.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::act::Done;
+use super::control::{Answer, Asked, Control, Request};
+use super::journal::{Journal, Priority};
+use super::notify::Notify;
+use super::probing::{Probing, Told};
+use super::store::Store;
+use super::words;
+use crate::action::evidence::{Evidence, EvidenceStore};
+use crate::clock;
+use crate::config::Config;
+use crate::kernel::{Family, Options};
+use crate::pipeline::Tracer;
+use crate::policy::machine::Machine;
+use crate::policy::rules::Rules;
+use crate::policy::state::BootTime;
+use crate::policy::timestamp::Timestamp;
+use crate::stacks::SiteRules;
+
+/// A burst of connects is observed this often, not once a connect.
+const OBSERVE_APART: Duration = Duration::from_millis(10);
+/// While something is decided by time as well, the growth is looked at this often.
+const BUSY_TICK: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub struct DaemonOptions {
+    /// Read anew on SIGHUP; None for the built-in defaults.
+    pub config_file: Option<PathBuf>,
+    pub dry_run: bool,
+    pub family: Option<Family>,
+    pub btf: Option<PathBuf>,
+}
+
+impl DaemonOptions {
+    /// # Errors
+    ///
+    /// The file cannot be read, or says something wrong.
+    pub fn config(&self) -> Result<Config> {
+        let mut config = match &self.config_file {
+            Some(file) => Config::read(file)?,
+            None => Config::default(),
+        };
+        config.policy.dry_run |= self.dry_run;
+        Ok(config)
+    }
+
+    pub(super) fn tracing(&self, config: &Config) -> Options {
+        let u32_of = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Options {
+            ports: config.watch.0.iter().map(|watch| watch.port).collect(),
+            family: self.family,
+            btf: self.btf.clone(),
+            stack_bytes: u32_of(config.limits.stack_bytes),
+            max_sockets: config.limits.max_sockets,
+            ring_bytes: u32_of(config.limits.ring_bytes),
+            stacks_per_second: config.limits.stacks_per_second,
+        }
+    }
+}
+
+pub(super) struct Daemon {
+    pub(super) options: DaemonOptions,
+    pub(super) config: Arc<Config>,
+    pub(super) tracer: Tracer,
+    pub(super) machine: Machine,
+    pub(super) store: Store,
+    pub(super) evidence: EvidenceStore,
+    /// Of actions whose evidence did not fit on the disk.
+    pub(super) unwritten: HashMap<u64, Evidence>,
+    pub(super) journal: Journal,
+    pub(super) notify: Notify,
+    pub(super) probing: Option<Probing>,
+    pub(super) done: mpsc::UnboundedSender<Done>,
+    /// Every unit that was seen listening, and our own: never acted on.
+    pub(super) spared: BTreeSet<String>,
+    pub(super) holders_at_ns: u64,
+    pub(super) observed_at: Instant,
+    pub(super) started_at: String,
+    /// Failures that are not said again while they last.
+    pub(super) said: BTreeSet<&'static str>,
+    due: Due,
+}
+
+/// When to do what nothing else wakes us for.
+struct Due {
+    observe: Option<Instant>,
+    heartbeat: Instant,
+    reconcile: Option<Instant>,
+    alive: Option<Instant>,
+}
+
+enum Wake {
+    Traced,
+    Time,
+    Redis(Told),
+    Done(Done),
+    Asked(Asked),
+    Reload,
+    Stop,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// # Errors
+///
+/// The configuration is wrong, another daemon runs, or tracing cannot run here.
+pub async fn run(options: DaemonOptions) -> Result<()> {
+    let config = options.config()?;
+    // Before attaching: a signal that comes early must detach, too.
+    let mut signals = Signals {
+        hangup: signal(SignalKind::hangup())?,
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    };
+    let journal = Journal::open();
+    let (asked_sender, mut asked) = mpsc::channel(16);
+    let (control, warning) =
+        Control::open(&config.daemon.socket, &config.daemon.group, asked_sender)?;
+    if let Some(warning) = warning {
+        journal.say(Priority::Warning, &warning, &[("EVENT", "control")]);
+    }
+    let tracer = Tracer::start(&options.tracing(&config), SiteRules::default())?;
+    let (done_sender, mut done) = mpsc::unbounded_channel();
+    let mut daemon = Daemon::new(options, config, tracer, journal, done_sender)?;
+    daemon.begin();
+    loop {
+        let wake = daemon.wait(&mut signals, &mut done, &mut asked).await?;
+        match wake {
+            Wake::Traced => daemon.observe_soon().await,
+            Wake::Time => daemon.on_time().await,
+            Wake::Redis(Told::Change(change)) => words::say_health(&daemon.journal, &change),
+            Wake::Redis(Told::Report) => daemon.observe().await,
+            Wake::Done(done) => daemon.take_outcome(done).await,
+            Wake::Asked((request, to)) => {
+                let answer = daemon.answer(request).await;
+                // Whoever asked may be gone.
+                let _ = to.send(answer);
+            }
+            Wake::Reload => daemon.reload().await,
+            Wake::Stop => break,
+        }
+    }
+    daemon.end();
+    drop(control);
+    Ok(())
+}
+
+impl Daemon {
+    fn new(
+        options: DaemonOptions,
+        config: Config,
+        tracer: Tracer,
+        journal: Journal,
+        done: mpsc::UnboundedSender<Done>,
+    ) -> Result<Self> {
+        let now_ns = clock::boot_ns();
+        let boot = BootTime {
+            boot_id: tracer.host().boot_id.clone(),
+            now: timestamp(now_ns),
+        };
+        let store = Store::new(&config.daemon.state_dir);
+        let (stored, error) = store.load(&boot);
+        if let Some(error) = error {
+            journal.say(Priority::Error, &error.to_string(), &[("EVENT", "state")]);
+        }
+        let (machine, decisions) = Machine::start(Rules::from(&config), stored, &boot);
+        for decision in &decisions {
+            words::say(&journal, decision);
+        }
+        let probing = Probing::start(&config).context("failed to probe redis")?;
+        let notify = Notify::open();
+        let now = Instant::now();
+        let mut daemon = Self {
+            evidence: evidence_store(&config),
+            unwritten: HashMap::new(),
+            spared: own_unit().into_iter().collect(),
+            holders_at_ns: now_ns,
+            observed_at: now,
+            started_at: tracer.clock().rfc3339(now_ns),
+            said: BTreeSet::new(),
+            due: Due {
+                observe: None,
+                heartbeat: now + config.daemon.heartbeat,
+                reconcile: in_future(now, config.daemon.reconcile),
+                alive: notify.interval().map(|interval| now + interval),
+            },
+            config: Arc::new(config),
+            options,
+            tracer,
+            machine,
+            store,
+            journal,
+            notify,
+            probing,
+            done,
+        };
+        daemon.spare_listeners();
+        for decision in decisions {
+            daemon.complete(&decision);
+        }
+        Ok(daemon)
+    }
+
+    /// The hooks are attached: from here on nothing is missed.
+    fn begin(&mut self) {
+        self.save();
+        let text = format!(
+            "connleak {} watches {}{}",
+            env!("CARGO_PKG_VERSION"),
+            self.ports(),
+            if self.config.policy.dry_run {
+                ", dry run"
+            } else {
+                ""
+            },
+        );
+        self.journal
+            .say(Priority::Notice, &text, &[("EVENT", "started")]);
+        self.notify.ready(&text);
+        // What is there already is judged, too.
+        self.due.observe = Some(Instant::now());
+    }
+
+    async fn wait(
+        &mut self,
+        signals: &mut Signals,
+        done: &mut mpsc::UnboundedReceiver<Done>,
+        asked: &mut mpsc::Receiver<Asked>,
+    ) -> Result<Wake> {
+        let next = self.next_due();
+        Ok(tokio::select! {
+            stepped = self.tracer.step() => {
+                stepped?;
+                Wake::Traced
+            }
+            () = sleep_until(next) => Wake::Time,
+            told = Probing::next(&mut self.probing) => Wake::Redis(told),
+            Some(done) = done.recv() => Wake::Done(done),
+            Some(asked) = asked.recv() => Wake::Asked(asked),
+            _ = signals.hangup.recv() => Wake::Reload,
+            _ = signals.terminate.recv() => Wake::Stop,
+            _ = signals.interrupt.recv() => Wake::Stop,
+        })
+    }
+
+    fn next_due(&self) -> Instant {
+        let now = Instant::now();
+        let machine = self.machine.deadline().map(|at| {
+            let left = at.since(timestamp(clock::boot_ns()));
+            // A moment later rather than a moment too early, and then again.
+            now + left + Duration::from_millis(1)
+        });
+        let busy = self.is_busy().then(|| self.observed_at + BUSY_TICK);
+        [
+            machine,
+            busy,
+            self.due.observe,
+            self.due.reconcile,
+            self.due.alive,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.due.heartbeat, Instant::min)
+    }
+
+    async fn on_time(&mut self) {
+        let now = Instant::now();
+        if self.due.alive.is_some_and(|at| at <= now) {
+            self.notify.alive();
+            self.due.alive = self.notify.interval().map(|interval| now + interval);
+        }
+        if self.due.reconcile.is_some_and(|at| at <= now) {
+            self.due.reconcile = in_future(now, self.config.daemon.reconcile);
+            self.reconcile();
+        }
+        if self.due.heartbeat <= now {
+            self.due.heartbeat = now + self.config.daemon.heartbeat;
+            self.heartbeat();
+        }
+        self.observe().await;
+    }
+
+    async fn observe_soon(&mut self) {
+        if !self.tracer.counts_changed() {
+            return;
+        }
+        let earliest = self.observed_at + OBSERVE_APART;
+        if earliest <= Instant::now() {
+            self.observe().await;
+        } else {
+            self.due.observe = Some(self.due.observe.unwrap_or(earliest));
+        }
+    }
+
+    pub(super) async fn observe(&mut self) {
+        self.due.observe = None;
+        let now_ns = clock::boot_ns();
+        self.observed_at = Instant::now();
+        let decisions = self.judge(now_ns);
+        self.follow(decisions).await;
+    }
+
+    pub(super) fn restart_timers(&mut self) {
+        let now = Instant::now();
+        self.due.heartbeat = now + self.config.daemon.heartbeat;
+        self.due.reconcile = in_future(now, self.config.daemon.reconcile);
+    }
+
+    async fn answer(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Status => Answer::Status(Box::new(self.status())),
+            Request::Ack => {
+                let was_manual = self.machine.manual().is_some();
+                let decisions = self.machine.ack(timestamp(clock::boot_ns()));
+                self.follow(decisions).await;
+                Answer::Acked { was_manual }
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.notify.stopping();
+        self.machine.stopped_on_purpose();
+        self.save();
+        self.journal
+            .say(Priority::Notice, "stopped", &[("EVENT", "stopped")]);
+    }
+}
+
+pub(super) fn timestamp(boot_ns: u64) -> Timestamp {
+    Timestamp::from_boottime(Duration::from_nanos(boot_ns))
+}
+
+pub(super) fn evidence_store(config: &Config) -> EvidenceStore {
+    let files = usize::try_from(config.daemon.evidence_files).unwrap_or(usize::MAX);
+    EvidenceStore::new(config.daemon.evidence_dir.clone(), files)
+}
+
+fn in_future(now: Instant, interval: Duration) -> Option<Instant> {
+    (!interval.is_zero()).then(|| now + interval)
+}
+
+/// A daemon that restarts itself never sees whether it helped.
+fn own_unit() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    crate::process::placement(&text).unit
+}
