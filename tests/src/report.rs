@@ -18,6 +18,8 @@ pub struct Report {
     pub kernel: String,
     pub host: String,
     pub boot_id: String,
+    /// The namespace that the totals count.
+    pub netns: Option<u64>,
     pub started_at: String,
     pub generated_at: String,
     pub ports: Vec<u16>,

@@ -86,6 +86,10 @@ pub(super) struct TraceArgs {
     /// Show only the processes of this systemd unit; can be given several times
     #[arg(long = "unit", value_name = "NAME")]
     pub(super) units: Vec<String>,
+    /// Show only sockets of this network namespace: its inode, as in /proc/PID/ns/net; can be
+    /// given several times
+    #[arg(long = "netns", value_name = "INODE")]
+    pub(super) namespaces: Vec<u32>,
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
     /// List every socket below its opener

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     kernel::{Hook, Options, Probes},
     pipeline::{Recorder, Tracer},
-    report::{self, Report, clean},
+    report::{self, Report, clean, model::OpenerReport},
     stacks::SiteRules,
 };
 
@@ -131,16 +131,24 @@ async fn until(deadline: Option<Instant>) {
 
 /// Only the openers that were asked for; the totals stay those of the host.
 fn filtered(mut report: Report, args: &TraceArgs) -> Report {
-    if args.pids.is_empty() && args.units.is_empty() {
-        return report;
-    }
-    report.openers.retain(|opener| {
+    let of_process = |opener: &OpenerReport| {
         let by_pid = opener.pid.is_some_and(|pid| args.pids.contains(&pid));
         let by_unit = opener
             .unit
             .as_ref()
             .is_some_and(|unit| args.units.iter().any(|wanted| is_unit(unit, wanted)));
         by_pid || by_unit
+    };
+    // A process may have entered another namespace since: its sockets stay where they are.
+    let of_namespace = |opener: &OpenerReport| {
+        let sockets = opener.sockets.iter().map(|socket| socket.netns);
+        sockets
+            .chain(opener.netns)
+            .any(|netns| args.namespaces.contains(&netns))
+    };
+    let any_process = args.pids.is_empty() && args.units.is_empty();
+    report.openers.retain(|opener| {
+        (any_process || of_process(opener)) && (args.namespaces.is_empty() || of_namespace(opener))
     });
     report
 }

@@ -1,6 +1,10 @@
 //! The iterators: every process's watched sockets, and every one that TCP itself knows.
 
-use std::io::Read;
+use std::{
+    io::{self, Read},
+    os::fd::{AsRawFd, BorrowedFd},
+    thread,
+};
 
 use aya::{
     Btf, Ebpf,
@@ -57,4 +61,28 @@ pub(super) fn run(ebpf: &mut Ebpf, btf: Option<&Btf>, walk: Walk) -> Result<Byte
     file.read_to_end(&mut lines)
         .map_err(|error| failed(&error))?;
     Ok(lines.into())
+}
+
+/// As [`run`], in another network namespace: `Walk::TcpSockets` lists only its walker's.
+pub(super) fn run_in(
+    ebpf: &mut Ebpf,
+    btf: Option<&Btf>,
+    walk: Walk,
+    namespace: BorrowedFd<'_>,
+) -> Result<Bytes, KernelError> {
+    let (_, over) = walk.names();
+    let failed = |cause: String| KernelError::Iterator { name: over, cause };
+    // A namespace is entered by a thread, and left by ending it.
+    thread::scope(|scope| {
+        let walker = scope.spawn(|| {
+            // SAFETY: the descriptor is open for as long as it is borrowed.
+            if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
+                return Err(failed(io::Error::last_os_error().to_string()));
+            }
+            run(ebpf, btf, walk)
+        });
+        walker
+            .join()
+            .unwrap_or_else(|_| Err(failed("its thread ended early".to_owned())))
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
 };
 
@@ -202,6 +203,15 @@ impl Kernel {
     /// The kernel refused the iterator program, or the walk failed.
     pub fn walk(&mut self, walk: Walk) -> Result<Bytes, KernelError> {
         iterators::run(&mut self.ebpf, self.btf.as_ref(), walk)
+    }
+
+    /// Walks a list as another network namespace has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernel::walk`], or the namespace could not be entered.
+    pub fn walk_in(&mut self, walk: Walk, namespace: BorrowedFd<'_>) -> Result<Bytes, KernelError> {
+        iterators::run_in(&mut self.ebpf, self.btf.as_ref(), walk, namespace)
     }
 }
 

@@ -3,6 +3,7 @@
 //! `tracer` asks the kernel and tells `state`; `recorder` writes down what it tells, and `replay`
 //! tells it again from the file.
 
+mod namespaces;
 mod recorder;
 mod replay;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
+    path::Path,
     sync::Arc,
 };
 
@@ -18,7 +18,7 @@ use crate::{
         socket::{NoStack, Socket, SocketId},
     },
     host::Host,
-    process::{ProcessKey, Processes},
+    process::{ProcessKey, Processes, netns_of_link},
     report::{
         Report, Sources, Tally, build,
         model::{Events, Lost},
@@ -201,10 +201,5 @@ impl State {
 }
 
 fn own_netns() -> Option<u32> {
-    let link = fs::read_link("/proc/self/ns/net").ok()?;
-    link.to_str()?
-        .strip_prefix("net:[")?
-        .strip_suffix(']')?
-        .parse()
-        .ok()
+    netns_of_link(Path::new("/proc/self/ns/net"))
 }

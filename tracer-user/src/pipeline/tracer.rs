@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fs::File,
+    os::fd::AsFd,
     sync::Arc,
     time::Duration,
 };
@@ -9,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use bytes::Bytes;
 
-use super::{recorder::Recorder, state::State};
+use super::{namespaces, recorder::Recorder, state::State};
 use crate::{
     clock,
     decode::{
@@ -210,7 +212,17 @@ impl Tracer {
         }
         self.take_open_files(&bytes, &files);
         files.extend(hashed);
-        let walked: HashSet<u32> = self.state.own_netns.into_iter().collect();
+        let mut walked: HashSet<u32> = self.state.own_netns.into_iter().collect();
+        for (netns, link) in namespaces::foreign(&self.state) {
+            // Whoever lives there may have ended, and the namespace with it.
+            let Ok(namespace) = File::open(link) else {
+                continue;
+            };
+            let bytes = self.kernel.walk_in(Walk::TcpSockets, namespace.as_fd())?;
+            files.extend(self.decode(&bytes)?);
+            walked.insert(netns);
+        }
+        self.drain();
         for id in self.state.table.gone(&files, &walked, settled_ns) {
             // It may have ended since the walk: then the map knows.
             if self.maps.socket(id.0)?.is_some() {
@@ -231,8 +243,12 @@ impl Tracer {
 
     pub(super) fn walk(&mut self, walk: Walk) -> Result<(Bytes, Vec<OpenFile>)> {
         let bytes = self.kernel.walk(walk)?;
-        let files = open_file::decode(&bytes, |port| self.ports.contains(&port))?;
+        let files = self.decode(&bytes)?;
         Ok((bytes, files))
+    }
+
+    fn decode(&self, bytes: &Bytes) -> Result<Vec<OpenFile>> {
+        Ok(open_file::decode(bytes, |port| self.ports.contains(&port))?)
     }
 
     /// Waits until every stack that was taken is named, at most for `limit`.

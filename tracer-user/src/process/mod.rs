@@ -6,4 +6,4 @@ mod resolve;
 
 pub use cgroup::{Placement, placement};
 pub use identity::ProcessKey;
-pub use resolve::{Process, Processes};
+pub use resolve::{Process, Processes, netns_of_link};

@@ -211,7 +211,12 @@ fn numbers(status: &str, label: &str) -> Vec<u32> {
 
 /// `net:[4026531840]` is the inode's number in brackets.
 fn netns(directory: &Path) -> Option<u32> {
-    let link = fs::read_link(directory.join("ns/net")).ok()?;
+    netns_of_link(&directory.join("ns/net"))
+}
+
+/// The inode of the network namespace that a link in /proc names.
+pub fn netns_of_link(link: &Path) -> Option<u32> {
+    let link = fs::read_link(link).ok()?;
     let text = link.to_str()?;
     text.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }

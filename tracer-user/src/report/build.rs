@@ -68,6 +68,7 @@ pub fn build(sources: &Sources<'_>) -> Report {
         kernel: sources.host.kernel.clone(),
         host: sources.host.name.clone(),
         boot_id: sources.host.boot_id.clone(),
+        netns: sources.netns,
         started_at: sources.clock.rfc3339(sources.started_ns),
         generated_at: sources.clock.rfc3339(sources.now_ns),
         ports: sources.ports.to_vec(),

@@ -22,6 +22,8 @@ pub struct Report {
     pub kernel: String,
     pub host: String,
     pub boot_id: String,
+    /// Inode of connleak's own network namespace, the one that the totals count.
+    pub netns: Option<u32>,
     /// When tracing started; of a snapshot, when it was taken.
     pub started_at: String,
     pub generated_at: String,

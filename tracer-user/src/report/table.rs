@@ -109,7 +109,7 @@ impl Page {
             .iter()
             .partition(|opener| opener.outstanding > 0);
         for opener in with {
-            self.opener(opener, rules);
+            self.opener(opener, report.netns, rules);
         }
         let hidden = without.len().saturating_sub(WITHOUT_SOCKETS_MAX);
         for opener in without.into_iter().take(WITHOUT_SOCKETS_MAX) {
@@ -124,7 +124,7 @@ impl Page {
         }
     }
 
-    fn opener(&mut self, opener: &OpenerReport, rules: &SiteRules) {
+    fn opener(&mut self, opener: &OpenerReport, own_netns: Option<u32>, rules: &SiteRules) {
         self.line(Paint::new().bold(), &headline(opener));
         if !opener.cmdline.is_empty() {
             let command = clean(&opener.cmdline.join(" "));
@@ -147,6 +147,15 @@ impl Page {
         if let Some(inner_pid) = opener.inner_pid {
             facts.push(format!("PID {inner_pid} inside"));
         }
+        let mut foreign: Vec<u32> = opener.sockets.iter().map(|socket| socket.netns).collect();
+        foreign.sort_unstable();
+        foreign.dedup();
+        foreign.retain(|&netns| Some(netns) != own_netns);
+        facts.extend(
+            foreign
+                .iter()
+                .map(|netns| format!("in network namespace {netns}")),
+        );
         if let Some(verdict) = &opener.verdict {
             facts.push(format!("verdict {}", clean(verdict)));
         }
