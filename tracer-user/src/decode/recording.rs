@@ -309,7 +309,7 @@ impl<R: Read> Reader<R> {
     /// # Errors
     ///
     /// The entry is cut short, damaged or unknown.
-    pub fn next(&mut self) -> Result<Option<(u64, Entry)>, RecordingError> {
+    pub fn read(&mut self) -> Result<Option<(u64, Entry)>, RecordingError> {
         if self.ended {
             return Ok(None);
         }

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 
 use super::state::State;
 use crate::{
@@ -52,7 +52,7 @@ impl Recorder {
             file.write_all(&recording::preamble())?;
             Ok(BufWriter::new(file))
         };
-        let output = open().with_context(|| failed_to_write(path))?;
+        let output = open().map_err(|cause| failed_to_write(path, &cause))?;
         Ok(Self::onto(path, Box::new(output)))
     }
 
@@ -149,13 +149,15 @@ impl Recorder {
 
     fn check(&mut self, result: Result<()>) {
         if let Err(error) = result {
-            self.failure = Some(error.context(failed_to_write(&self.path)));
+            self.failure = Some(failed_to_write(&self.path, &error));
             self.output = None;
         }
     }
 }
 
-fn failed_to_write(path: &Path) -> String {
+fn failed_to_write(path: &Path, cause: &dyn std::fmt::Display) -> anyhow::Error {
     let path = path.display();
-    format!("failed to write recording {path}; name a place with room that you may write to")
+    anyhow!(
+        "failed to write recording {path}: {cause}; name a place with room that you may write to"
+    )
 }

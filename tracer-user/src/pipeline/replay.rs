@@ -60,7 +60,7 @@ pub(super) fn replay_from(
     site_rules: &SiteRules,
 ) -> Result<Replayed, RecordingError> {
     let mut reader = Reader::new(input, length_bytes)?;
-    let mut run = match reader.next()? {
+    let mut run = match reader.read()? {
         Some((_, Entry::Header(header))) => Run::new(header, site_rules),
         Some((offset, other)) => {
             return Err(content(offset, &other, "it stands before the header"));
@@ -68,7 +68,7 @@ pub(super) fn replay_from(
         None => return Err(RecordingError::Magic),
     };
     let cut = loop {
-        match reader.next() {
+        match reader.read() {
             Ok(Some((offset, entry))) => run
                 .tell(&entry)
                 .map_err(|cause| content(offset, &entry, &cause))?,
