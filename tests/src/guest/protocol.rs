@@ -21,7 +21,7 @@ pub struct Plan {
     /// Added to every step's environment.
     pub env: BTreeMap<String, String>,
     pub steps: Vec<Step>,
-    /// Only tests whose name contains this.
+    /// Only tests whose `binary::test` contains this.
     pub only: Option<String>,
 }
 

@@ -146,7 +146,7 @@ impl Guest {
         };
         for test in tests {
             if let Some(only) = &self.plan.only
-                && !test.contains(only.as_str())
+                && !format!("{}::{test}", step.name).contains(only.as_str())
             {
                 continue;
             }

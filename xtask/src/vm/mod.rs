@@ -57,11 +57,11 @@ pub(crate) struct Args {
     /// Machines at a time
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// Only tests whose name contains this
+    /// Only tests whose binary::test contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Seconds one machine may take
-    #[arg(long, default_value_t = 900, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 2400, value_name = "SECONDS")]
     time_limit: u64,
 }
 
