@@ -46,7 +46,7 @@ def handle_order(pool):
 def nested(pool, depth):
     if depth:
         # Through C code: sorted calls back.
-        sorted([1, 2], key=lambda _: nested(pool, depth - 1) if _ == 2 else 0)
+        sorted([1, 2], key=lambda _: nested(pool, depth - 1) or _ if _ == 2 else 0)
     else:
         handle_order(pool)
 
@@ -138,6 +138,8 @@ def main():
             handle_order(pool)
     print("pid %d" % os.getpid(), *log, "ready", sep="\n", flush=True)
     sys.stdin.read()
+    # Connections that are closed when the interpreter ends complain about their event loop.
+    os._exit(0)
 
 
 main()

@@ -39,7 +39,7 @@ pub fn interpreters() -> Vec<PathBuf> {
     found
 }
 
-/// A folder with redis-py for every version, filled from PyPI once.
+/// A folder with redis-py for every version, filled from PyPI once; named as where packages lie.
 pub fn redis_py() -> Result<PathBuf> {
     static INSTALLED: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
     INSTALLED
@@ -51,14 +51,15 @@ pub fn redis_py() -> Result<PathBuf> {
 fn install_redis_py() -> Result<PathBuf> {
     let home = std::env::var_os("HOME").context("HOME is unset")?;
     let into = Path::new(&home).join(".cache/connleak/redis-py-5.0.8");
-    if into.exists() {
-        return Ok(into);
+    let packages = into.join("site-packages");
+    if packages.exists() {
+        return Ok(packages);
     }
     // Renamed into place: test binaries install at the same time.
-    let fresh = into.with_extension(std::process::id().to_string());
+    let fresh = into.with_extension(format!("8.{}", std::process::id()));
     let output = Command::new(place::python()?)
         .args(["-m", "pip", "install", "-q", "--no-deps", "--target"])
-        .arg(&fresh)
+        .arg(fresh.join("site-packages"))
         .args([REDIS_PY, ASYNC_TIMEOUT])
         .output()
         .context("failed to run pip")?;
@@ -70,7 +71,7 @@ fn install_redis_py() -> Result<PathBuf> {
     }
     let _ = std::fs::rename(&fresh, &into);
     let _ = std::fs::remove_dir_all(&fresh);
-    Ok(into)
+    Ok(packages)
 }
 
 /// Call chains, innermost first (`function:line`), and how many connections have each.

@@ -55,7 +55,13 @@ fn chain(group: &StackGroup) -> Vec<String> {
 fn ensure_as_logged(report: &Report, run: &Run) -> Result<()> {
     let mut seen = Chains::new();
     for group in report.of(run.pid).flat_map(|opener| &opener.stacks) {
-        ensure!(group.note.is_none(), "{}: {:?}", run.name, group.note);
+        // On a slow machine the C frames may be left out; the Python frames never are.
+        let note = group.note.as_deref().unwrap_or_default();
+        ensure!(
+            note.is_empty() || note.starts_with("no native frames: too many"),
+            "{}: {note:?}",
+            run.name
+        );
         *seen.entry(chain(group)).or_default() += group.outstanding;
     }
     ensure!(
