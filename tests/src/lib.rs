@@ -29,6 +29,7 @@ pub mod netns;
 pub mod peer;
 pub mod place;
 pub mod pty;
+pub mod python;
 pub mod report;
 pub mod scene;
 pub mod script;

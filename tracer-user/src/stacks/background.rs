@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
 };
@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::interpreters::{Announcement, Interpreters, NamedFrames};
-use super::merge::merge;
+use super::merge::{merge, without_native};
 use super::{ProcessKey, Resolver, ResolverConfig, Stack, StackSample};
 
 /// Samples that wait; with copies of 32 KiB they hold 16 MiB.
@@ -34,6 +34,8 @@ enum Job<Tag> {
 pub struct Background<Tag> {
     jobs: SyncSender<Job<Tag>>,
     resolved: UnboundedReceiver<(Tag, Arc<Stack>)>,
+    /// For stacks that need no unwinding.
+    done: UnboundedSender<(Tag, Arc<Stack>)>,
     interpreters: Interpreters,
     waiting: usize,
 }
@@ -50,12 +52,14 @@ impl<Tag: Send + 'static> Background<Tag> {
     ) -> std::io::Result<Self> {
         let (jobs, todo) = sync_channel(WAITING_MAX);
         let (done, resolved) = unbounded_channel();
+        let named = done.clone();
         thread::Builder::new()
             .name("connleak-stacks".to_owned())
             .spawn(move || work(&mut Resolver::new(config), &todo, &done))?;
         Ok(Self {
             jobs,
             resolved,
+            done: named,
             interpreters: Interpreters::start(announce)?,
             waiting: 0,
         })
@@ -66,7 +70,8 @@ impl<Tag: Send + 'static> Background<Tag> {
         self.interpreters.look(process);
     }
 
-    /// Asks for a stack. False if too many wait already: the sample is dropped.
+    /// Asks for a stack. False if too many wait already: the sample is dropped, and only the frames
+    /// of an interpreter, which have their names, are kept.
     pub fn ask(&mut self, tag: Tag, process: ProcessKey, sample: StackSample) -> bool {
         let interpreter = self.interpreters.name(process, &sample.interpreter);
         let job = Job::Resolve {
@@ -75,7 +80,16 @@ impl<Tag: Send + 'static> Background<Tag> {
             sample,
             interpreter,
         };
-        let sent = self.jobs.try_send(job).is_ok();
+        let sent = match self.jobs.try_send(job) {
+            Ok(()) => true,
+            Err(TrySendError::Full(Job::Resolve {
+                tag, interpreter, ..
+            })) if !interpreter.frames.is_empty() => {
+                let stack = Arc::new(without_native(interpreter));
+                self.done.send((tag, stack)).is_ok()
+            }
+            Err(_) => false,
+        };
         self.waiting += usize::from(sent);
         sent
     }

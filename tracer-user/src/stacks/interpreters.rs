@@ -78,6 +78,7 @@ const RUNTIMES_MAX: usize = 16_384;
 /// A process without a known interpreter is not looked at for every connect.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
 const LOOKED_MAX: usize = 4_096;
+const FIRST_ROUND_MAX: Duration = Duration::from_secs(2);
 /// After exec: libraries are mapped within milliseconds, the runtime is up some later.
 const TRIES: [Duration; 6] = [
     Duration::from_millis(15),
@@ -124,14 +125,18 @@ pub(super) struct Interpreters {
 }
 
 impl Interpreters {
-    /// Looks at every process that exists, and then at those asked for.
+    /// Looks at every process that exists, and then at those asked for. Returns after the first
+    /// round, so that what runs already is known when tracing is said to have begun.
     pub(super) fn start(announce: impl FnMut(&Announcement) + Send + 'static) -> io::Result<Self> {
         let (jobs, todo) = sync_channel(WAITING_MAX);
         let runtimes = Arc::new(Runtimes::default());
         let shared = Arc::clone(&runtimes);
+        let (ready, is_ready) = sync_channel(1);
         thread::Builder::new()
             .name("connleak-interpreters".to_owned())
-            .spawn(move || look_around(&todo, &shared, announce))?;
+            .spawn(move || look_around(&todo, &shared, announce, &ready))?;
+        // A host with very many processes does not hold up tracing.
+        let _ = is_ready.recv_timeout(FIRST_ROUND_MAX);
         Ok(Self {
             jobs,
             runtimes,
@@ -189,7 +194,12 @@ impl Interpreters {
     }
 }
 
-fn look_around(todo: &Receiver<u32>, runtimes: &Runtimes, mut announce: impl FnMut(&Announcement)) {
+fn look_around(
+    todo: &Receiver<u32>,
+    runtimes: &Runtimes,
+    mut announce: impl FnMut(&Announcement),
+    ready: &SyncSender<()>,
+) {
     let mut discovery = Discovery::default();
     // When to look at which process again, and how often it was looked at.
     let mut due: BTreeMap<(Instant, u32), usize> = BTreeMap::new();
@@ -198,6 +208,7 @@ fn look_around(todo: &Receiver<u32>, runtimes: &Runtimes, mut announce: impl FnM
             due.insert((Instant::now() + TRIES[0], pid), 0);
         }
     }
+    let _ = ready.try_send(());
     loop {
         let now = Instant::now();
         let next = due.first_key_value().map(|((at, _), _)| *at);

@@ -46,27 +46,33 @@ pub(super) fn merge(native: Stack, interpreter: NamedFrames) -> Stack {
     frames.extend(after.into_iter().filter(|frame| !is_root(frame)));
     let mut stack = Stack {
         frames,
-        // With the interpreter's frames whole, it matters only if they do not begin at a root.
+        // With the interpreter's frames whole, no frame of a person is missing.
         note: native.note.filter(|_| interpreter.end != FramesEnd::Whole),
     };
-    match interpreter.end {
-        FramesEnd::Bounded => add_note(&mut stack.note, "stack ends early: more than 64 frames"),
-        FramesEnd::Fault => {
-            add_note(
-                &mut stack.note,
-                "stack ends early: a frame could not be read",
-            );
-        }
+    tell_gaps(&mut stack.note, interpreter.end, interpreter.unnamed);
+    stack
+}
+
+/// Where the native stack was not unwound: the interpreter's frames alone.
+pub(super) fn without_native(interpreter: NamedFrames) -> Stack {
+    let mut stack = Stack {
+        frames: interpreter.frames,
+        note: Some("no native frames: too many stacks waited to be unwound".to_owned()),
+    };
+    tell_gaps(&mut stack.note, interpreter.end, interpreter.unnamed);
+    stack
+}
+
+fn tell_gaps(note: &mut Option<String>, end: FramesEnd, unnamed: usize) {
+    match end {
+        FramesEnd::Bounded => add_note(note, "stack ends early: more than 64 frames"),
+        FramesEnd::Fault => add_note(note, "stack ends early: a frame could not be read"),
         _ => {}
     }
-    if interpreter.unnamed > 0 {
-        let unnamed = interpreter.unnamed;
-        add_note(
-            &mut stack.note,
-            &format!("{unnamed} frames without name: their code was gone when it was read"),
-        );
+    if unnamed > 0 {
+        let gone = "their code was gone when it was read";
+        add_note(note, &format!("{unnamed} frames without name: {gone}"));
     }
-    stack
 }
 
 fn add_note(note: &mut Option<String>, more: &str) {
