@@ -26,6 +26,7 @@ use super::{
     ring::Ring,
     support,
 };
+use crate::host;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/connleak.bpf.o"));
 
@@ -152,29 +153,7 @@ impl Kernel {
     /// later, both walks must have been done once.
     pub fn release_types(&mut self) {
         self.btf = None;
-        // glibc keeps what was freed in small pieces; a daemon never needs that much again.
-        #[cfg(target_env = "gnu")]
-        // SAFETY: malloc_trim takes no pointers and may be called at any time.
-        unsafe {
-            libc::malloc_trim(0);
-        }
-    }
-
-    /// The ring that events arrive on. It can be taken once.
-    ///
-    /// # Errors
-    ///
-    /// It was taken already, or cannot be mapped.
-    pub fn take_ring(&mut self) -> Result<Ring, KernelError> {
-        let map = self.ebpf.take_map("EVENTS").ok_or(KernelError::Map {
-            name: "EVENTS",
-            cause: "it was taken already".to_owned(),
-        })?;
-        let ring = RingBuf::<MapData>::try_from(map).map_err(|error| KernelError::Map {
-            name: "EVENTS",
-            cause: error.to_string(),
-        })?;
-        Ring::new(ring)
+        host::give_back_memory();
     }
 
     /// The maps that userspace reads.
