@@ -13,7 +13,7 @@ use super::status::{RedisStatus, Status};
 use crate::action::restart::Systemd;
 use crate::config::{Config, CountMode, Watch};
 use crate::pipeline;
-use crate::policy::level::Level;
+use crate::policy::level::{Level, LevelRule};
 use crate::redis::health;
 use crate::redis::probe::ProbeView;
 
@@ -147,7 +147,7 @@ fn of_port(config: &Config, watch: &Watch, status: &Status) -> Vec<Finding> {
 }
 
 fn of_count(watch: &Watch, count: u32) -> Finding {
-    let level = watch.levels().thresholds.level(count);
+    let level = LevelRule::from(watch).thresholds.level(count);
     let few = count < watch.expected_min;
     let grade = match level {
         Level::Healthy if few => Grade::Warning,

@@ -156,6 +156,23 @@ impl Kernel {
         host::give_back_memory();
     }
 
+    /// The ring that events arrive on. It can be taken once.
+    ///
+    /// # Errors
+    ///
+    /// It was taken already, or cannot be mapped.
+    pub fn take_ring(&mut self) -> Result<Ring, KernelError> {
+        let map = self.ebpf.take_map("EVENTS").ok_or(KernelError::Map {
+            name: "EVENTS",
+            cause: "it was taken already".to_owned(),
+        })?;
+        let ring = RingBuf::<MapData>::try_from(map).map_err(|error| KernelError::Map {
+            name: "EVENTS",
+            cause: error.to_string(),
+        })?;
+        Ring::new(ring)
+    }
+
     /// The maps that userspace reads.
     ///
     /// # Errors
