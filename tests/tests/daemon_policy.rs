@@ -154,8 +154,9 @@ fn the_unit_that_listens_is_never_acted_on() -> Result<()> {
     if !gate::open("the_unit_that_listens_is_never_acted_on", Need::Bpf) {
         return Ok(());
     }
-    let redis = RedisServer::start()?;
+    // Removed when its last process is gone: redis is dropped before.
     let both = Unit::new("both")?;
+    let redis = RedisServer::start()?;
     std::fs::write(both.processes(), redis.pid().to_string())?;
     let home = Home::new()?;
     home.configure(redis.port(), QUICK, &unit(&both, "true"))?;

@@ -7,6 +7,7 @@
 mod build;
 mod cargo;
 mod demo;
+mod dist;
 mod lint;
 mod run;
 mod setup;
@@ -43,6 +44,8 @@ enum Verb {
     VmTest(vm::Args),
     /// Formatting, clippy on both sides, the import arrows
     Lint,
+    /// Build a Debian package in target/dist
+    Dist,
     /// Trace a leaking client on a private redis-server and print the report
     Demo(demo::Args),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(&workspace, &args),
         Verb::VmTest(args) => vm::run(&workspace, &args),
         Verb::Lint => lint::run(&workspace),
+        Verb::Dist => dist::run(&workspace).map(succeeded),
         Verb::Demo(args) => demo::run(&workspace, &args),
     });
     done.unwrap_or_else(|error| {

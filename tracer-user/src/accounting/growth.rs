@@ -40,6 +40,18 @@ impl Growth {
         }
     }
 
+    /// A count found at `now_ns` of a process that had none at `started_ns`: in between it grew,
+    /// nobody knows when. Of a process older than the memory nothing is known.
+    pub fn found(started_ns: u64, now_ns: u64, count: u32) -> Self {
+        if now_ns.saturating_sub(started_ns) >= MEMORY_NS {
+            return Self::new(now_ns, count);
+        }
+        let mut growth = Self::new(started_ns, 0);
+        // Not within the last minute, as far as that is possible: it is no record of now.
+        growth.set(started_ns.max(now_ns.saturating_sub(RECENT_NS)), count);
+        growth
+    }
+
     pub fn count(&self) -> u32 {
         self.points.back().map_or(0, |point| point.last)
     }
@@ -155,6 +167,18 @@ mod tests {
         assert_eq!(growth.count(), 91);
         let rate = growth.recent_per_minute(60 * SECOND_NS);
         assert!((rate - 1.0).abs() < 1e-9, "{rate}");
+    }
+
+    #[test]
+    fn what_is_found_has_grown_since_its_process_began() {
+        let (started_ns, now_ns) = (1000 * SECOND_NS, 1200 * SECOND_NS);
+        let growth = Growth::found(started_ns, now_ns, 100);
+        assert_eq!(growth.count(), 100);
+        assert!(growth.recent_per_minute(now_ns) < f64::EPSILON);
+        let rate = growth.lasting_per_minute(now_ns);
+        assert!((rate - 30.0).abs() < 1e-9, "{rate}");
+        let old = Growth::found(0, now_ns, 100);
+        assert!(old.lasting_per_minute(now_ns) < f64::EPSILON);
     }
 
     #[test]

@@ -133,10 +133,14 @@ impl RunningCounts {
         });
     }
 
-    /// What is open now was open before: nothing of it is growth.
+    /// What is open now was opened before, at some time since its process began.
     pub fn begin(&mut self, now_ns: u64) {
-        for growth in self.owners.values_mut() {
-            *growth = Growth::new(now_ns, growth.count());
+        for ((owner, _), growth) in &mut self.owners {
+            let count = growth.count();
+            *growth = match owner {
+                Owner::Process(process) => Growth::found(process.start_time_ns, now_ns, count),
+                Owner::Unattributed => Growth::new(now_ns, count),
+            };
         }
     }
 

@@ -30,6 +30,9 @@ pub(super) enum Command {
     Doctor(DoctorArgs),
     /// Keep the policy running: levels, restarts with evidence, health
     Daemon(DaemonArgs),
+    /// Is all well: counts, latency, Redis, services; one line each
+    #[command(after_help = "Exit codes: 0 healthy, 1 warning, 2 critical, 3 unknown.")]
+    Check(CheckArgs),
     /// What the daemon knows now
     Status(StatusArgs),
     /// Tell the daemon that a person has looked: MANUAL ends
@@ -52,6 +55,15 @@ pub(super) struct DaemonArgs {
     pub(super) probes: ProbeChoice,
     #[command(flatten)]
     pub(super) btf: BtfArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct CheckArgs {
+    /// What to check, and against what; as for the daemon
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
 }
 
 /// Which daemon is asked.

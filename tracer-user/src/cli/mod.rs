@@ -2,6 +2,7 @@
 
 mod ack;
 mod args;
+mod check;
 mod daemon;
 mod doctor;
 mod output;
@@ -79,6 +80,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Doctor(args) => runtime()?.block_on(doctor::run(args)),
         Command::Daemon(args) => runtime()?.block_on(daemon::run(args)),
         Command::Status(args) => runtime()?.block_on(status::run(args)),
+        Command::Check(args) => runtime()?.block_on(check::run(args)),
         Command::Ack(args) => runtime()?.block_on(ack::run(args)),
     }
 }

@@ -126,16 +126,15 @@ async fn serve(listener: UnixListener, gid: Option<u32>, asked: mpsc::Sender<Ask
 }
 
 async fn attend(mut stream: UnixStream, gid: Option<u32>, asked: mpsc::Sender<Asked>) {
-    let answer = if may(&stream, gid) {
-        let mut line = String::new();
-        let (reader, _) = stream.split();
-        let mut reader = BufReader::new(reader.take(MAX_REQUEST_BYTES));
-        match reader.read_line(&mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => put(&line, asked).await,
-        }
-    } else {
-        refusal("only root and the configured group may ask")
+    let allowed = may(&stream, gid);
+    let mut line = String::new();
+    let (reader, _) = stream.split();
+    let mut reader = BufReader::new(reader.take(MAX_REQUEST_BYTES));
+    // Read before it is refused: closing with the request unread would reset the answer away.
+    let answer = match reader.read_line(&mut line).await {
+        Ok(0) | Err(_) => return,
+        Ok(_) if !allowed => refusal("only root and the configured group may ask"),
+        Ok(_) => put(&line, asked).await,
     };
     let mut text = serde_json::to_vec(&answer).unwrap_or_default();
     text.push(b'\n');

@@ -7,12 +7,14 @@ use serde_json::Value;
 
 use super::act::{Done, carry_out};
 use super::journal::Priority;
+
 use super::observe;
 use super::probing::Probing;
 use super::run::{Daemon, timestamp};
 use super::words;
 use crate::action::evidence::{self, Evidence, EvidenceError};
 use crate::clock;
+use crate::host;
 use crate::policy::decision::{Act, Decision, Subject};
 use crate::policy::level::Level;
 use crate::policy::observation::RedisView;
@@ -192,6 +194,7 @@ impl Daemon {
         let reconciled = reconciled.and_then(|()| self.tracer.forget_ended());
         self.say_failure("reconcile", reconciled);
         self.spare_listeners();
+        host::give_back_memory();
     }
 
     /// Once when it begins to fail; what works again may be said again.

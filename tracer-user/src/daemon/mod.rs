@@ -1,6 +1,7 @@
 //! The daemon keeps the policy running: it observes, decides, acts, and says so.
 
 mod act;
+pub mod check;
 mod control;
 mod follow;
 mod group;

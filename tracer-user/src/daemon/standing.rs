@@ -1,9 +1,9 @@
 //! How the daemon stands: its status when asked, its heartbeat when not.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use super::journal::Priority;
+
 use super::observe;
 use super::probing::Probing;
 use super::run::{Daemon, timestamp};
@@ -13,6 +13,7 @@ use super::status::{
 use super::words;
 use crate::accounting::Owner;
 use crate::clock;
+use crate::host;
 
 /// More openers than a person reads.
 const MAX_OPENERS: usize = 100;
@@ -72,7 +73,7 @@ impl Daemon {
             redis: Probing::report(&self.probing).map(|report| RedisStatus::of(&report)),
             drift: tracer.drift().total(),
             lost: tracer.lost().ok(),
-            resident_bytes: resident_bytes(),
+            resident_bytes: host::resident_bytes(),
         }
     }
 
@@ -159,14 +160,4 @@ impl Daemon {
         self.journal.say(Priority::Info, &text, &fields);
         self.notify.status(&text);
     }
-}
-
-/// VmRSS of this process.
-fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

@@ -27,6 +27,7 @@ use super::{
     ring::Ring,
     support,
 };
+use crate::host;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/connleak.bpf.o"));
 
@@ -153,12 +154,7 @@ impl Kernel {
     /// later, both walks must have been done once.
     pub fn release_types(&mut self) {
         self.btf = None;
-        // glibc keeps what was freed in small pieces; a daemon never needs that much again.
-        #[cfg(target_env = "gnu")]
-        // SAFETY: malloc_trim takes no pointers and may be called at any time.
-        unsafe {
-            libc::malloc_trim(0);
-        }
+        host::give_back_memory();
     }
 
     /// The ring that events arrive on. It can be taken once.

@@ -4,9 +4,10 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -14,9 +15,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::interpreters::{Announcement, Interpreters, NamedFrames};
 use super::merge::{merge, without_native};
 use super::{ProcessKey, Resolver, ResolverConfig, Stack, StackSample};
+use crate::host;
 
 /// Samples that wait; with copies of 32 KiB they hold 16 MiB.
 const WAITING_MAX: usize = 512;
+/// Without a stack to resolve for so long, the tables of the programs are given back: a daemon at
+/// rest holds none of them, and reads them again with the next stack.
+const REST: Duration = Duration::from_secs(20);
 /// Different stacks that are kept although no socket has them any more.
 const IDLE_STACKS_MAX: usize = 1024;
 
@@ -55,7 +60,7 @@ impl<Tag: Send + 'static> Background<Tag> {
         let named = done.clone();
         thread::Builder::new()
             .name("connleak-stacks".to_owned())
-            .spawn(move || work(&mut Resolver::new(config), &todo, &done))?;
+            .spawn(move || work(&config, &todo, &done))?;
         Ok(Self {
             jobs,
             resolved,
@@ -121,12 +126,29 @@ impl<Tag: Send + 'static> Background<Tag> {
 }
 
 fn work<Tag>(
-    resolver: &mut Resolver,
+    config: &ResolverConfig,
     todo: &Receiver<Job<Tag>>,
     done: &UnboundedSender<(Tag, Arc<Stack>)>,
 ) {
+    let mut resolver = Resolver::new(config.clone());
     let mut known: HashSet<Arc<Stack>> = HashSet::new();
-    while let Ok(job) = todo.recv() {
+    let mut at_rest = true;
+    loop {
+        let job = match at_rest {
+            true => todo.recv().map_err(RecvTimeoutError::from),
+            false => todo.recv_timeout(REST),
+        };
+        let job = match job {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => {
+                at_rest = true;
+                resolver = Resolver::new(config.clone());
+                known.retain(|stack| Arc::strong_count(stack) > 1);
+                host::give_back_memory();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         match job {
             Job::Resolve {
                 tag,
@@ -134,6 +156,7 @@ fn work<Tag>(
                 sample,
                 interpreter,
             } => {
+                at_rest = false;
                 let stack = merge(resolver.resolve(process, &sample), interpreter);
                 let stack = Arc::new(stack);
                 // One allocation for all sockets of a leak, however many there are.

@@ -35,9 +35,12 @@ impl SystemdGuest {
     pub(crate) fn of_tests(workspace: &Workspace, tracer: &Path) -> Result<Self> {
         let dir = workspace.root.join("tests/systemd");
         let mut guest = Self {
-            files: vec![("/usr/local/bin/connleak".to_owned(), tracer.to_path_buf())],
+            files: ["/usr/local/bin/connleak", "/usr/bin/connleak"]
+                .map(|place| (place.to_owned(), tracer.to_path_buf()))
+                .into(),
             ..Self::default()
         };
+        guest.units.push(own_unit(workspace)?);
         let listing =
             std::fs::read_dir(&dir).with_context(|| format!("failed to read {}", dir.display()))?;
         let mut paths: Vec<PathBuf> = listing.flatten().map(|entry| entry.path()).collect();
@@ -122,6 +125,15 @@ impl SystemdGuest {
         disk.text(PLAN_PATH, &serde_json::to_string(&plan)?)?;
         disk.write()
     }
+}
+
+/// The unit that ships, not enabled: a check starts it when its configuration is there.
+fn own_unit(workspace: &Workspace) -> Result<(String, String)> {
+    let path = workspace.root.join("tracer-user/dist/connleak.service");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("failed to read {}", path.display()))?;
+    let (kept, _) = text.split_once("[Install]").unwrap_or((&text, ""));
+    Ok(("connleak.service".to_owned(), kept.to_owned()))
 }
 
 fn step(name: &str, argv: &[&str], kind: StepKind) -> Step {
