@@ -33,7 +33,7 @@ pub struct FrameLayout {
     pub frame_owner: Option<u16>,
 }
 
-/// What the kernel side is to be told of a process; `None` if it runs no interpreter any more.
+/// What the kernel side is to be told of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Announcement {
     pub pid: u32,

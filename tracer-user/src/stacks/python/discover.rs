@@ -36,10 +36,11 @@ impl Discovery {
         };
         let mut looked = Looked::Nothing;
         for (mapping, name) in &mappings {
+            // A program without the symbols is one whose library is about to be mapped.
+            looked = Looked::NotYet;
             let Some(file) = self.file(&process_dir, mapping) else {
                 continue;
             };
-            looked = Looked::NotYet;
             let Some(bias) = file.elf.bias(mapping.range.start, mapping.offset) else {
                 continue;
             };
