@@ -87,7 +87,7 @@ fn the_level_is_said_by_the_event_that_crosses() -> Result<()> {
     // Neither heartbeat nor reconcile comes within the hour: it is the event that says it.
     let line = daemon.says("HEALTHY -> WARNING at 26 connections")?;
     let took = line.at.duration_since(crossed);
-    println!("from connect to the logged level: {took:?}");
+    eprintln!("from connect to the logged level: {took:?}");
     open.clear();
     daemon.says("WARNING -> HEALTHY")?;
     Ok(())
