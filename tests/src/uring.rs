@@ -81,7 +81,7 @@ pub fn connect(fd: i32, to: &RawAddress, worker: bool) -> io::Result<()> {
 
 fn submit(ring: i32, params: &Params, fd: i32, to: &RawAddress, worker: bool) -> io::Result<()> {
     // Since 5.4 one mapping holds both rings (IORING_FEAT_SINGLE_MMAP).
-    let bytes = 8192;
+    let bytes = 4096;
     let queues = map(ring, bytes, 0)?;
     let sqes = map(ring, 4096, IORING_OFF_SQES)?;
     // SAFETY: the kernel laid the rings out at these offsets within the mappings, which live until

@@ -255,7 +255,7 @@ mod tests {
             found,
             [(
                 2,
-                "policy must not import crate::action (arrows: policy -> nothing)".to_owned()
+                "policy must not import crate::action (arrows: policy -> config)".to_owned()
             )]
         );
     }

@@ -2,8 +2,8 @@
 
 /// A room may import from these rooms, from itself and from [`GIVEN`], from no other.
 pub(super) const ROOMS: [(&str, Sees); 18] = [
-    // Given: values that everything may know. Thresholds are policy's own words.
-    ("config", Sees::Only(&["policy"])),
+    // Given: values that everything may know.
+    ("config", Sees::Only(&[])),
     ("clock", Sees::Only(&[])),
     ("host", Sees::Only(&[])),
     // Side rooms: what a process and a stack are, before any event names one.
@@ -20,7 +20,8 @@ pub(super) const ROOMS: [(&str, Sees); 18] = [
         "accounting",
         Sees::Only(&["decode", "sockets", "process", "stacks"]),
     ),
-    ("policy", Sees::Only(&[])),
+    // Its rules are made from the configuration's values: no clock, no file, no process.
+    ("policy", Sees::Only(&["config"])),
     ("redis", Sees::Only(&["policy"])),
     (
         "action",
