@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::address::plain;
 use crate::{server, wait};
@@ -26,7 +26,13 @@ pub struct Peer {
 impl Peer {
     /// Listens on 127.0.0.1 and ::1 of a free port, in the calling thread's namespace.
     pub fn start() -> Result<Self> {
-        Self::on(server::free_port()?)
+        for _ in 0..5 {
+            match Self::on(server::free_port()?) {
+                Err(error) if is_taken(&error) => {}
+                started => return started,
+            }
+        }
+        bail!("failed to listen: five ports were taken from under it")
     }
 
     pub fn on(port: u16) -> Result<Self> {
@@ -237,4 +243,10 @@ fn accept(listener: &TcpListener, accepted: &Accepted, stop: &AtomicBool) {
             map.insert(plain(from), stream);
         }
     }
+}
+
+fn is_taken(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }

@@ -63,9 +63,10 @@ fn release(sock: Sock) -> Option<()> {
 #[inline(always)]
 fn destroy(sock: Sock) -> Option<()> {
     count(Counter::Seen);
-    let ports: u32 = sock.read(crate::globals::offset!(sock_ports))?;
-    // `connect(AF_UNSPEC)` zeroes both ports (tcp_disconnect), and only a look-up tells then.
-    if ports != 0 && filter::watched(sock).is_none() {
+    // `connect(AF_UNSPEC)` zeroes the remote port (tcp_disconnect), and so does a connect that
+    // finds no free local port (tcp_v4_connect): only a look-up tells then.
+    let remote_port = sock.read::<u32>(crate::globals::offset!(sock_ports))? as u16;
+    if remote_port != 0 && filter::watched(sock).is_none() {
         return None;
     }
     let record = SOCKETS.get_ptr(sock.0)?;

@@ -1,14 +1,13 @@
 //! Network namespaces other than connleak's own, found through the processes that hold sockets in
 //! them.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, fs::File, os::unix::fs::MetadataExt};
 
 use super::state::State;
-use crate::process::netns_of_link;
 
-/// Namespaces that have watched sockets, each with a link in /proc to enter it by. A namespace in
-/// which no holder lives is left out: there is no way in.
-pub(super) fn foreign(state: &State) -> HashMap<u32, PathBuf> {
+/// Namespaces that have watched sockets, opened to be entered. A namespace in which no holder
+/// lives is left out: there is no way in.
+pub(super) fn foreign(state: &State) -> HashMap<u32, File> {
     let mut found = HashMap::new();
     for entry in state.table.iter() {
         let netns = entry.socket.netns;
@@ -17,12 +16,16 @@ pub(super) fn foreign(state: &State) -> HashMap<u32, PathBuf> {
         }
         let opener = entry.socket.opener.as_ref().map(|opener| opener.process);
         let holders = entry.holders.iter().map(|holder| holder.process);
-        let link = holders
+        let namespace = holders
             .chain(opener)
-            .map(|process| PathBuf::from(format!("/proc/{}/ns/net", process.pid)))
-            // It may have been opened there by a process that moved on (setns).
-            .find(|link| netns_of_link(link) == Some(netns));
-        found.extend(link.map(|link| (netns, link)));
+            .filter_map(|process| File::open(format!("/proc/{}/ns/net", process.pid)).ok())
+            // Its socket may be from before it moved on (setns), or its PID another's by now.
+            .find(|namespace| inode(namespace) == Some(u64::from(netns)));
+        found.extend(namespace.map(|namespace| (netns, namespace)));
     }
     found
+}
+
+fn inode(file: &File) -> Option<u64> {
+    file.metadata().ok().map(|metadata| metadata.ino())
 }

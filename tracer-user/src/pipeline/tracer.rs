@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs::File,
     os::fd::AsFd,
     sync::Arc,
     time::Duration,
@@ -193,7 +192,7 @@ impl Tracer {
         let before = self.state.drift;
         let settled_ns = clock::boot_ns().saturating_sub(SETTLED.as_nanos() as u64);
         // The walks add to the map what it does not have.
-        let (bytes, mut files) = self.walk(Walk::OpenFiles)?;
+        let (bytes, files) = self.walk(Walk::OpenFiles)?;
         let (_, hashed) = self.walk(Walk::TcpSockets)?;
         self.drain();
         let records: Vec<Socket> = self
@@ -211,19 +210,15 @@ impl Tracer {
             self.state.take_repair(id, record.as_ref());
         }
         self.take_open_files(&bytes, &files);
-        files.extend(hashed);
-        let mut walked: HashSet<u32> = self.state.own_netns.into_iter().collect();
-        for (netns, link) in namespaces::foreign(&self.state) {
-            // Whoever lives there may have ended, and the namespace with it.
-            let Ok(namespace) = File::open(link) else {
-                continue;
-            };
-            let bytes = self.kernel.walk_in(Walk::TcpSockets, namespace.as_fd())?;
-            files.extend(self.decode(&bytes)?);
-            walked.insert(netns);
+        let mut gone = self.gone([files, hashed].concat(), settled_ns)?;
+        if !gone.is_empty() {
+            // A walk beside a busy kernel can miss a socket; two walks do not miss the same one.
+            let (_, files) = self.walk(Walk::OpenFiles)?;
+            let (_, hashed) = self.walk(Walk::TcpSockets)?;
+            let again = self.gone([files, hashed].concat(), settled_ns)?;
+            gone.retain(|id| again.contains(id));
         }
-        self.drain();
-        for id in self.state.table.gone(&files, &walked, settled_ns) {
+        for id in gone {
             // It may have ended since the walk: then the map knows.
             if self.maps.socket(id.0)?.is_some() {
                 self.maps.forget_socket(id.0)?;
@@ -239,6 +234,19 @@ impl Tracer {
         self.moment()?;
         self.record(|recorder, _| recorder.flush());
         Ok(self.state.latest_drift)
+    }
+
+    /// Sockets of the table that neither `files`, the walks of this namespace, nor TCP's lists in
+    /// other namespaces have.
+    fn gone(&mut self, mut files: Vec<OpenFile>, settled_ns: u64) -> Result<Vec<SocketId>> {
+        let mut walked: HashSet<u32> = self.state.own_netns.into_iter().collect();
+        for (netns, namespace) in namespaces::foreign(&self.state) {
+            let bytes = self.kernel.walk_in(Walk::TcpSockets, namespace.as_fd())?;
+            files.extend(self.decode(&bytes)?);
+            walked.insert(netns);
+        }
+        self.drain();
+        Ok(self.state.table.gone(&files, &walked, settled_ns))
     }
 
     pub(super) fn walk(&mut self, walk: Walk) -> Result<(Bytes, Vec<OpenFile>)> {

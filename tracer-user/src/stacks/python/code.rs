@@ -162,6 +162,28 @@ impl CodeReader {
         key: (u32, u32, u64),
         parts: CodeParts,
     ) -> Option<Rc<CodeText>> {
+        let text = Rc::new(read_text(memory, runtime, key.2, parts)?);
+        if self.known_bytes > CACHE_MAX_BYTES {
+            self.known.clear();
+            self.known_bytes = 0;
+        }
+        self.known_bytes +=
+            size_of::<CodeText>() + text.name.len() + text.file.len() + text.table.len() + 64;
+        self.known.insert(key, Rc::clone(&text));
+        Some(text)
+    }
+}
+
+/// Reads of one code object until it holds still.
+const READS_MAX: usize = 4;
+
+fn read_text(
+    memory: Memory,
+    runtime: &Runtime,
+    code: u64,
+    mut parts: CodeParts,
+) -> Option<CodeText> {
+    for _ in 0..READS_MAX {
         let head = parts.head;
         if parts.table_bytes > TABLE_MAX_BYTES {
             return None;
@@ -175,21 +197,17 @@ impl CodeReader {
                 parts.table_bytes as usize,
             )?,
         };
-        // Whatever was freed meanwhile was not what the frame ran.
-        let again = read_parts(memory, runtime, &[(key.2, 0)]);
-        if again != [Some(parts)] {
-            return None;
+        let again = read_parts(memory, runtime, &[(code, 0)]);
+        match again.first().copied().flatten() {
+            Some(again) if again == parts => return Some(text),
+            // Texts compute their hash when it is first asked for, as a traceback does: the code
+            // is the same, and is read once more.
+            Some(again) if again.head == head => parts = again,
+            // Whatever was freed meanwhile was not what the frame ran.
+            _ => return None,
         }
-        if self.known_bytes > CACHE_MAX_BYTES {
-            self.known.clear();
-            self.known_bytes = 0;
-        }
-        self.known_bytes +=
-            size_of::<CodeText>() + text.name.len() + text.file.len() + text.table.len() + 64;
-        let text = Rc::new(text);
-        self.known.insert(key, Rc::clone(&text));
-        Some(text)
     }
+    None
 }
 
 fn read_parts(memory: Memory, runtime: &Runtime, frames: &[(u64, u64)]) -> Vec<Option<CodeParts>> {
