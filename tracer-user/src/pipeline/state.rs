@@ -39,7 +39,6 @@ pub(super) struct State {
     pub(super) drift: Drift,
     pub(super) latest_drift: Drift,
     pub(super) delivered: u64,
-    pub(super) undecodable: u64,
     pub(super) started_ns: u64,
     pub(super) own_netns: Option<u32>,
 }
@@ -56,7 +55,6 @@ impl State {
             drift: Drift::default(),
             latest_drift: Drift::default(),
             delivered: 0,
-            undecodable: 0,
             started_ns: clock::boot_ns(),
             own_netns: own_netns(),
         }
@@ -79,7 +77,6 @@ impl State {
             drift: Drift::default(),
             latest_drift: Drift::default(),
             delivered: 0,
-            undecodable: 0,
             started_ns: header.started_ns,
             own_netns: header.netns,
         }
@@ -87,7 +84,7 @@ impl State {
 
     /// Takes over one entry of the ring.
     pub(super) fn take_event(&mut self, bytes: &Bytes) -> Result<Event, DecodeError> {
-        let event = Event::decode(bytes).inspect_err(|_| self.undecodable += 1)?;
+        let event = Event::decode(bytes)?;
         // Another program on the machine is no event of a watched socket.
         self.delivered += u64::from(!matches!(event, Event::Program { .. }));
         self.table.apply(&event);
