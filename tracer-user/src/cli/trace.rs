@@ -21,13 +21,15 @@ use super::{
 use crate::{
     kernel::{Hook, Options, Probes},
     pipeline::{Recorder, Tracer},
-    report::{self, Report, clean, model::OpenerReport},
+    report::{self, Listing, Report, clean, model::OpenerReport},
     stacks::SiteRules,
 };
 
 /// The last stacks have this long to be named before the report is made without them.
 const LAST_STACKS: Duration = Duration::from_secs(10);
 const REDRAW: Duration = Duration::from_secs(1);
+/// The live table may tell holders that are so old; the last report does not.
+const HOLDERS_AGE_MAX: Duration = Duration::from_secs(5);
 /// A day that never ends: `--reconcile 0s`.
 const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
@@ -64,7 +66,8 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
         tokio::select! {
             step = tracer.step() => step?,
             _ = redraw.tick(), if live => {
-                let report = filtered(tracer.report()?, &args);
+                let report = tracer.glance(Listing::FULL, HOLDERS_AGE_MAX)?;
+                let report = filtered(report, &args);
                 output::print(&frame(&report, &rules, &args, started))?;
             }
             _ = reconcile.tick() => {

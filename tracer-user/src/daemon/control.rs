@@ -1,4 +1,4 @@
-//! The control socket: `connleak status` and `ack`, a JSON line each way, for root and one group.
+//! The control socket: what the verbs ask the daemon, a JSON line each way, for root and one group.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -16,10 +16,12 @@ use tokio::time::timeout;
 
 use super::group;
 use super::status::Status;
+use crate::report::{Listing, Report};
 
 /// A request is a word.
 const MAX_REQUEST_BYTES: u64 = 4096;
-const MAX_ANSWER_BYTES: u64 = 16 << 20;
+/// A report of 50,000 sockets is 17 MB.
+const MAX_ANSWER_BYTES: u64 = 256 << 20;
 const MAX_CLIENTS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Request {
     Status,
     Ack,
+    Report { listing: Listing },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,7 @@ pub enum Request {
 pub enum Answer {
     Status(Box<Status>),
     Acked { was_manual: bool },
+    Report(Box<Report>),
     Error { message: String },
 }
 
@@ -200,4 +204,22 @@ pub async fn ask(path: &Path, request: Request) -> Result<Answer> {
         .map_err(anyhow::Error::from)
         .flatten()
         .with_context(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Whose;
+
+    #[test]
+    fn a_report_is_asked_for_by_its_listing() {
+        let listing = Listing {
+            whose: Whose::Opener(Some(7)),
+            sockets_max: 10,
+        };
+        let request = Request::Report { listing };
+        let text = r#"{"request":"report","listing":{"whose":{"opener":7},"sockets_max":10}}"#;
+        assert_eq!(serde_json::to_string(&request).ok().as_deref(), Some(text));
+        assert_eq!(serde_json::from_str::<Request>(text).ok(), Some(request));
+    }
 }

@@ -32,6 +32,8 @@ use crate::stacks::SiteRules;
 const OBSERVE_APART: Duration = Duration::from_millis(10);
 /// While something is decided by time as well, the growth is looked at this often.
 const BUSY_TICK: Duration = Duration::from_secs(1);
+/// Of a report that somebody asks for, perhaps every second.
+const HOLDERS_AGE_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct DaemonOptions {
@@ -330,6 +332,12 @@ impl Daemon {
                 self.follow(decisions).await;
                 Answer::Acked { was_manual }
             }
+            Request::Report { listing } => match self.tracer.glance(listing, HOLDERS_AGE_MAX) {
+                Ok(report) => Answer::Report(Box::new(report)),
+                Err(error) => Answer::Error {
+                    message: format!("{error:#}"),
+                },
+            },
         }
     }
 

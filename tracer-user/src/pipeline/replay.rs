@@ -15,7 +15,7 @@ use crate::{
         recording::{Entry, Header, Moment, Reader, Reconciled, RecordingError, StackOf},
         socket::{Socket, SocketId},
     },
-    report::Report,
+    report::{Listing, Report},
     sockets::Drift,
     stacks::{SiteRules, Stack},
 };
@@ -172,7 +172,9 @@ impl Run {
     }
 
     fn report(mut self, moment: &Moment) -> Report {
-        let mut report = self.state.report(&self.ports, self.probes, moment);
+        let mut report = self
+            .state
+            .report(&self.ports, self.probes, moment, Listing::FULL);
         report.version = self.version;
         report
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     net::SocketAddr,
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -15,7 +16,7 @@ use crate::{
     host::Host,
     kernel::Walk,
     process::{Process, ProcessKey},
-    report::model::Lost,
+    report::{Listing, Report, model::Lost},
     sockets::{Drift, Entry},
 };
 
@@ -31,6 +32,22 @@ impl Tracer {
         self.state.take_open_files(&open_files);
         self.state.count_all();
         Ok(())
+    }
+
+    /// What is outstanding now, told by the events. Holders, queues and idle times may be as old
+    /// as `holders_age_max`: looking at all open files is what a report costs most for.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused a look-up or a walk.
+    pub fn glance(&mut self, listing: Listing, holders_age_max: Duration) -> Result<Report> {
+        self.drain();
+        let age_ns = clock::boot_ns().saturating_sub(self.walked_ns);
+        if u128::from(age_ns) >= holders_age_max.as_nanos() {
+            self.look_at_holders()?;
+        }
+        let moment = self.ask_moment()?;
+        Ok(self.report_of(&moment, listing))
     }
 
     /// The counts as of the last event; reading them asks the kernel nothing.

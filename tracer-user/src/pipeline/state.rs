@@ -20,7 +20,7 @@ use crate::{
     host::Host,
     process::{ProcessKey, Processes, netns_of_link},
     report::{
-        Report, Sources, Tally, build,
+        Listing, Report, Sources, Tally, build,
         model::{Events, Lost},
     },
     sockets::{Drift, SocketTable},
@@ -155,6 +155,7 @@ impl State {
         ports: &[u16],
         probes: BTreeMap<String, String>,
         moment: &Moment,
+        listing: Listing,
     ) -> Report {
         let tally = |&(process, opened, closed): &_| (process, Tally { opened, closed });
         let tallies: HashMap<ProcessKey, Tally> = moment.tallies.iter().map(tally).collect();
@@ -165,6 +166,7 @@ impl State {
         let counters = &moment.counters;
         let mut sources = self.sources(ports, moment.now_ns);
         sources.probes = probes;
+        sources.listing = listing;
         sources.tallies = Some(tallies);
         sources.lost = Lost::from_counters(counters);
         sources.events = Some(Events {
@@ -184,6 +186,7 @@ impl State {
             clock: &self.clock,
             site_rules: &self.site_rules,
             ports,
+            listing: Listing::FULL,
             netns: self.own_netns,
             probes: BTreeMap::new(),
             tallies: None,

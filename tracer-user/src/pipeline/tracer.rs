@@ -21,7 +21,7 @@ use crate::{
     },
     kernel::{Kernel, Maps, Options, Probes, Ring, Walk},
     process::ProcessKey,
-    report::{self, Report},
+    report::{self, Listing, Report},
     sockets::Drift,
     stacks::{Announcement, Background, ResolverConfig, SiteRules, Stack},
 };
@@ -41,6 +41,8 @@ pub struct Tracer {
     ports: Vec<u16>,
     stacks: Background<StackTag>,
     recorder: Option<Recorder>,
+    /// When the open files were last walked.
+    pub(super) walked_ns: u64,
     pub(super) state: State,
 }
 
@@ -83,6 +85,7 @@ impl Tracer {
             ports: options.ports.clone(),
             stacks,
             recorder,
+            walked_ns: 0,
             state: State::new(site_rules),
         };
         if let Some(recorder) = &mut tracer.recorder {
@@ -251,6 +254,9 @@ impl Tracer {
 
     pub(super) fn walk(&mut self, walk: Walk) -> Result<(Bytes, Vec<OpenFile>)> {
         let bytes = self.kernel.walk(walk)?;
+        if walk == Walk::OpenFiles {
+            self.walked_ns = clock::boot_ns();
+        }
         let files = self.decode(&bytes)?;
         Ok((bytes, files))
     }
@@ -284,7 +290,7 @@ impl Tracer {
         self.state.take_open_files(&open_files);
         self.record(Recorder::processes);
         let moment = self.ask_moment()?;
-        Ok(self.report_of(&moment))
+        Ok(self.report_of(&moment, Listing::FULL))
     }
 
     /// The last report, with which a recording ends.
@@ -298,7 +304,7 @@ impl Tracer {
         self.drain();
         self.take_open_files(&bytes, &open_files);
         let moment = self.moment()?;
-        let report = self.report_of(&moment);
+        let report = self.report_of(&moment, Listing::FULL);
         self.record(|recorder, state| {
             recorder.processes(state);
             recorder.write(&Entry::End);
@@ -307,9 +313,9 @@ impl Tracer {
         Ok(report)
     }
 
-    fn report_of(&mut self, moment: &Moment) -> Report {
+    pub(super) fn report_of(&mut self, moment: &Moment, listing: Listing) -> Report {
         let probes = taken(&self.probes);
-        self.state.report(&self.ports, probes, moment)
+        self.state.report(&self.ports, probes, moment, listing)
     }
 
     /// The kernel side's numbers, written down where a recording is made.
@@ -319,7 +325,7 @@ impl Tracer {
         Ok(moment)
     }
 
-    fn ask_moment(&self) -> Result<Moment> {
+    pub(super) fn ask_moment(&self) -> Result<Moment> {
         let own_pid = std::process::id();
         let tallies = self
             .maps

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use super::listing::Listing;
 use super::model::{
     Events, HolderReport, Lost, OpenerName, OpenerReport, Report, SCHEMA, ServerReport, SiteReport,
     SocketReport, StackReport, Totals,
@@ -34,6 +35,7 @@ pub struct Sources<'a> {
     pub clock: &'a Clock,
     pub site_rules: &'a SiteRules,
     pub ports: &'a [u16],
+    pub listing: Listing,
     /// connleak's own network namespace, which the totals count.
     pub netns: Option<u32>,
     pub probes: BTreeMap<String, String>,
@@ -99,14 +101,10 @@ fn opener(sources: &Sources<'_>, owner: Owner, account: &Account<'_>) -> OpenerR
             .or_default() += 1;
     }
     report.oldest_age_s = ages(sources, entries).reduce(f64::max);
-    report.stacks = stacks(sources, entries);
-    report.sockets = entries
-        .iter()
-        .map(|entry| socket(sources, owner, entry))
-        .collect();
-    report
-        .sockets
-        .sort_by(|a, b| (&a.opened_at, a.local).cmp(&(&b.opened_at, b.local)));
+    if sources.listing.is_of(report.pid) {
+        report.stacks = stacks(sources, entries);
+        report.sockets = sockets(sources, owner, entries);
+    }
     report
 }
 
@@ -162,6 +160,15 @@ fn identity(sources: &Sources<'_>, owner: Owner) -> OpenerReport {
         stacks: Vec::new(),
         sockets: Vec::new(),
     }
+}
+
+/// The oldest first. They are put in order before they are told: of many only some may be wanted.
+fn sockets(sources: &Sources<'_>, owner: Owner, entries: &[&Entry]) -> Vec<SocketReport> {
+    let mut entries = entries.to_vec();
+    entries.sort_by_key(|entry| (entry.socket.opened_ns, entry.socket.local));
+    let listed = usize::try_from(sources.listing.sockets_max).unwrap_or(usize::MAX);
+    let listed = entries.into_iter().take(listed);
+    listed.map(|entry| socket(sources, owner, entry)).collect()
 }
 
 fn ages<'a>(

@@ -3,11 +3,13 @@
 mod build;
 mod clean;
 mod json;
+mod listing;
 pub mod model;
 mod table;
 
 pub use build::{Sources, Tally, build};
 pub use clean::clean;
 pub use json::json;
+pub use listing::{Listing, Whose};
 pub use model::Report;
 pub use table::{Style, table};
