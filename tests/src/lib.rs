@@ -8,6 +8,7 @@
 //! | `CONNLEAK_BIN` | the program under test | `target/release/connleak` |
 //! | `CONNLEAK_CLIENTS` | folder of compiled clients, scripts and this package's programs | built on demand |
 //! | `CONNLEAK_PYTHON` | a Python that has redis-py | `~/.cache/connleak/venv/bin/python` |
+//! | `CONNLEAK_PYTHONS` | folder of the other Pythons | `~/.cache/connleak/pythons` |
 //! | `CONNLEAK_PROBES` | probe family to force | `auto` |
 //! | `CONNLEAK_SKIPS` | file that collects `test: reason` of skipped tests | none |
 //! | `CONNLEAK_SLOW` | factor on deadlines, for emulated machines | 1 |

@@ -73,6 +73,17 @@ pub fn python() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The folder of every other CPython: `CONNLEAK_PYTHONS`, else where setup puts them.
+pub fn pythons() -> Result<PathBuf> {
+    match std::env::var_os("CONNLEAK_PYTHONS") {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => {
+            let home = std::env::var_os("HOME").context("HOME is unset")?;
+            Ok(PathBuf::from(home).join(".cache/connleak/pythons"))
+        }
+    }
+}
+
 /// Sources of the clients that are not Rust.
 #[must_use]
 pub fn client_sources() -> PathBuf {

@@ -21,10 +21,10 @@ struct Run {
 fn traced(way: &str, count: u32) -> Result<(Report, Vec<Run>)> {
     let server = RedisServer::start()?;
     let mut programs = Vec::new();
-    for path in python::interpreters() {
-        let program = Python::start(&path, server.v4(), way, count)
-            .with_context(|| format!("{}", path.display()))?;
-        programs.push((path.display().to_string(), program));
+    for python in python::interpreters()? {
+        let program =
+            Python::start(&python, server.v4(), way, count).with_context(|| python.name.clone())?;
+        programs.push((python.name, program));
     }
     let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
     let mut runs = Vec::new();
@@ -120,10 +120,10 @@ fn a_python_that_starts_while_traced_is_named_within_a_second() -> Result<()> {
     let server = RedisServer::start()?;
     let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
     let mut programs = Vec::new();
-    for path in python::interpreters() {
+    for python in python::interpreters()? {
         // It waits a second before it connects.
-        let program = Python::start(&path, server.v4(), "late", 3)?;
-        programs.push((path.display().to_string(), program));
+        let program = Python::start(&python, server.v4(), "late", 3)?;
+        programs.push((python.name, program));
     }
     let mut runs = Vec::new();
     for (name, program) in &mut programs {

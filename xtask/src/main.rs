@@ -6,6 +6,7 @@
 
 mod build;
 mod cargo;
+mod debian;
 mod demo;
 mod dist;
 mod lint;

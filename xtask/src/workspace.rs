@@ -48,7 +48,12 @@ impl Workspace {
         self.target.join("release").join(name)
     }
 
-    /// The interpreter that has redis-py.
+    /// One folder for each CPython of this machine, where the tests look for them.
+    pub(crate) fn pythons(&self) -> PathBuf {
+        self.cache.join("pythons")
+    }
+
+    /// The interpreter that has the clients.
     pub(crate) fn python(&self) -> PathBuf {
         self.cache.join("venv/bin/python")
     }

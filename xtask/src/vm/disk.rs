@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::debian::{Mirrors, run, twice};
+use crate::debian::{Mirrors, run, twice};
 
 const SUITE: &str = "bookworm";
 const PACKAGES: &str =

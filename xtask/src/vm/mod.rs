@@ -2,7 +2,6 @@
 
 mod artifacts;
 mod contents;
-mod debian;
 mod disk;
 mod initramfs;
 mod kernels;
@@ -24,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::debian;
 use crate::setup::{Scope, Wording};
 use crate::workspace::Workspace;
 use artifacts::TestPackage;

@@ -35,6 +35,16 @@ pub(super) struct StateList {
     pub(super) threads_head: u64,
     pub(super) state_next: u64,
     pub(super) state_thread: u64,
+    pub(super) slots: Slots,
+}
+
+/// Where a thread keeps its state while it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slots {
+    /// As the value of a pthread key.
+    Keys,
+    /// In a thread-local variable, from 3.15 on (`_Py_tss_gilstate`).
+    Locals,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +76,7 @@ impl Layout {
             threads_head,
             state_next: 8,
             state_thread,
+            slots: Slots::Keys,
         };
         let old = |instruction| FrameOffsets {
             state_thread: 176,
@@ -112,8 +123,9 @@ impl Layout {
                     owner: Some(70),
                 },
             }),
-            13 => described(runtime_head, 19, 28),
-            14 => described(runtime_head, 22, 31),
+            13 => described(runtime_head, WORDS_3_13),
+            14 => described(runtime_head, WORDS_3_14),
+            15 => described(runtime_head, WORDS_3_15),
             minor => Err(format!("CPython 3.{minor} is not supported")),
         }
     }
@@ -134,9 +146,46 @@ impl Layout {
     }
 }
 
-/// `_Py_DebugOffsets`, Include/internal/pycore_runtime.h: a cookie, the version, whether threads
-/// are free, then the sizes and offsets of one struct after the other.
-fn described(head: &[u8], thread_state: usize, frame: usize) -> Result<Layout, String> {
+/// Where a description has what is needed: the index of its words.
+struct Described {
+    /// `thread_state.size`; the links and the innermost frame follow it.
+    thread_state: usize,
+    thread_id: usize,
+    /// `interpreter_frame.size`
+    frame: usize,
+    slots: Slots,
+}
+
+const WORDS_3_13: Described = Described {
+    thread_state: 19,
+    thread_id: 24,
+    frame: 28,
+    slots: Slots::Keys,
+};
+/// The interpreter's part got three words more.
+const WORDS_3_14: Described = Described {
+    thread_state: 22,
+    thread_id: 27,
+    frame: 31,
+    slots: Slots::Keys,
+};
+/// So did the thread's, between the innermost frame and the thread's number.
+const WORDS_3_15: Described = Described {
+    thread_state: 22,
+    thread_id: 30,
+    frame: 39,
+    slots: Slots::Locals,
+};
+
+/// `_Py_DebugOffsets`, Include/internal/pycore_debug_offsets.h: a cookie, the version, whether
+/// threads are free, then the sizes and offsets of one struct after the other.
+fn described(head: &[u8], words: Described) -> Result<Layout, String> {
+    let Described {
+        thread_state,
+        thread_id,
+        frame,
+        ..
+    } = words;
     if head.get(..8) != Some(b"xdebugpy") {
         return Err("its runtime does not describe itself".to_owned());
     }
@@ -155,10 +204,11 @@ fn described(head: &[u8], thread_state: usize, frame: usize) -> Result<Layout, S
             interpreters_head: word(5),
             threads_head: word(9),
             state_next: word(thread_state + 2),
-            state_thread: word(thread_state + 5),
+            state_thread: word(thread_id),
+            slots: words.slots,
         },
         frame: FrameOffsets {
-            state_thread: short(thread_state + 5, 4096)?,
+            state_thread: short(thread_id, 4096)?,
             state_frame: short(thread_state + 4, 4096)?,
             cframe_frame: None,
             code: short(frame + 2, 112)?,
@@ -190,7 +240,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_description_is_a_layout_within_the_window_or_refused(
-            minor in 8_u16..16,
+            minor in 8_u16..17,
             mut head in prop::collection::vec(any::<u8>(), 0..600),
         ) {
             if head.len() > 8 {

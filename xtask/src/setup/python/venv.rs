@@ -1,4 +1,4 @@
-//! The Python environment of the tests: the machine's interpreter with redis-py.
+//! The Python environment of the tests: the machine's interpreter with the clients.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::Wording;
+use crate::setup::Wording;
 use crate::step;
 use crate::workspace::{Workspace, which};
 
 /// Pinned: a test that fails must fail for a reason in this repository.
-const REQUIREMENTS: &str = "redis==8.1.0";
+const REQUIREMENTS: &str = "redis==8.1.0 celery==5.6.3";
 
 pub(super) fn ensure(workspace: &Workspace, wording: Wording) -> Result<()> {
     let python = workspace.python();
@@ -19,7 +19,7 @@ pub(super) fn ensure(workspace: &Workspace, wording: Wording) -> Result<()> {
     // Written last: an environment whose installation was interrupted has none.
     let marker = venv.join("connleak-requirements.txt");
     let fits = fs::read_to_string(&marker).is_ok_and(|found| found == REQUIREMENTS);
-    if fits && imports_redis(&python) {
+    if fits && imports_clients(&python) {
         wording.found(
             "python",
             &format!("{} with {REQUIREMENTS}", python.display()),
@@ -32,13 +32,9 @@ pub(super) fn ensure(workspace: &Workspace, wording: Wording) -> Result<()> {
     let mut took = step::run("create the Python environment", &mut create)?.elapsed;
     let mut install = Command::new(&python);
     install.args(["-m", "pip", "install", "--quiet", "--no-input"]);
-    install.args([
-        "--disable-pip-version-check",
-        "--retries",
-        "3",
-        REQUIREMENTS,
-    ]);
-    took += step::run("install redis-py", &mut install)?.elapsed;
+    install.args(["--disable-pip-version-check", "--retries", "3"]);
+    install.args(REQUIREMENTS.split(' '));
+    took += step::run("install the Python clients", &mut install)?.elapsed;
     fs::write(&marker, REQUIREMENTS)
         .with_context(|| format!("failed to write {}", marker.display()))?;
     wording.did(
@@ -62,9 +58,9 @@ fn machine_python() -> Option<PathBuf> {
     which("python3")
 }
 
-fn imports_redis(python: &Path) -> bool {
+fn imports_clients(python: &Path) -> bool {
     Command::new(python)
-        .args(["-c", "import redis"])
+        .args(["-c", "import redis, celery"])
         .output()
         .is_ok_and(|output| output.status.success())
 }

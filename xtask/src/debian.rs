@@ -12,13 +12,13 @@ const LISTS_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Where the machine itself gets Debian from.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mirrors {
-    pub(super) main: String,
-    pub(super) security: String,
+pub(crate) struct Mirrors {
+    pub(crate) main: String,
+    pub(crate) security: String,
 }
 
 impl Mirrors {
-    pub(super) fn of_this_machine() -> Result<Self> {
+    pub(crate) fn of_this_machine() -> Result<Self> {
         let mut texts = Vec::new();
         if let Ok(text) = std::fs::read_to_string("/etc/apt/sources.list") {
             texts.push(text);
@@ -35,7 +35,7 @@ impl Mirrors {
         }
         Self::parse(&texts.concat()).context(
             "failed to find a Debian mirror in /etc/apt/sources.list and sources.list.d; \
-             the virtual machines' kernels are Debian packages: run on Debian",
+             what is taken from its archive needs a machine with Debian",
         )
     }
 
@@ -60,12 +60,12 @@ impl Mirrors {
 }
 
 /// Lists and packages of the suites in `sources`, all below one directory.
-pub(super) struct Archive {
+pub(crate) struct Archive {
     dir: PathBuf,
 }
 
 impl Archive {
-    pub(super) fn open(dir: &Path, sources: &str) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, sources: &str) -> Result<Self> {
         let archive = Self {
             dir: dir.to_path_buf(),
         };
@@ -88,7 +88,7 @@ impl Archive {
     }
 
     /// One line of a sources list.
-    pub(super) fn source(mirror: &str, suite: &str) -> String {
+    pub(crate) fn source(mirror: &str, suite: &str) -> String {
         format!("deb [arch=amd64 signed-by={KEYRING}] {mirror} {suite} main\n")
     }
 
@@ -107,7 +107,7 @@ impl Archive {
     }
 
     fn update(&self) -> Result<()> {
-        twice("refresh the kernel packages' lists", || {
+        twice("refresh the package lists", || {
             run(self
                 .apt("apt-get")
                 // Otherwise a mirror that is down passes for an empty one.
@@ -116,7 +116,7 @@ impl Archive {
         std::fs::write(self.stamp(), "").context("failed to stamp the package lists")
     }
 
-    pub(super) fn package_names(&self, prefix: &str) -> Result<Vec<String>> {
+    pub(crate) fn package_names(&self, prefix: &str) -> Result<Vec<String>> {
         let output = self
             .apt("apt-cache")
             .args(["pkgnames", prefix])
@@ -136,7 +136,7 @@ impl Archive {
     }
 
     /// Downloads into `dir` and returns the package's path.
-    pub(super) fn download(&self, package: &str, dir: &Path) -> Result<PathBuf> {
+    pub(crate) fn download(&self, package: &str, dir: &Path) -> Result<PathBuf> {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("failed to create {}", dir.display()))?;
         twice(&format!("download {package}"), || {
@@ -155,6 +155,25 @@ impl Archive {
                     .is_some_and(|n| n.starts_with(&prefix) && n.ends_with(".deb"))
             })
             .with_context(|| format!("failed to find {package} in {}", dir.display()))
+    }
+
+    /// Downloads what `packages` need on a machine that has nothing, and returns the packages.
+    pub(crate) fn download_with_dependencies(&self, packages: &[String]) -> Result<Vec<PathBuf>> {
+        twice(&format!("download {}", packages.join(" ")), || {
+            run(self
+                .apt("apt-get")
+                .args(["-q", "-y", "--no-install-recommends", "--download-only"])
+                .arg("install")
+                .args(packages))
+        })?;
+        let archives = self.dir.join("cache/archives");
+        let found = std::fs::read_dir(&archives)
+            .with_context(|| format!("failed to list {}", archives.display()))?;
+        Ok(found
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+            .collect())
     }
 
     fn apt(&self, program: &str) -> Command {
@@ -179,7 +198,7 @@ impl Archive {
 }
 
 /// Networks fail for a moment; once more is enough, more hides a broken one.
-pub(super) fn twice<T>(what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn twice<T>(what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     match attempt() {
         Ok(value) => Ok(value),
         Err(first) => {
@@ -190,7 +209,7 @@ pub(super) fn twice<T>(what: &str, mut attempt: impl FnMut() -> Result<T>) -> Re
 }
 
 /// Runs with both streams on stderr, where progress belongs.
-pub(super) fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command
         .stdin(Stdio::null())
