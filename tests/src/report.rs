@@ -28,6 +28,8 @@ pub struct Report {
     pub totals: Totals,
     /// Owners of client ends.
     pub openers: Vec<Opener>,
+    pub units: Vec<Unit>,
+    pub sites: Vec<SiteTotals>,
     /// Owners of server ends.
     pub servers: Vec<Server>,
 }
@@ -92,9 +94,69 @@ pub struct Opener {
     #[serde(deserialize_with = "present")]
     pub oldest_age_s: Option<f64>,
     #[serde(deserialize_with = "present")]
-    pub verdict: Option<serde_json::Value>,
+    pub verdict: Option<String>,
+    pub facts: Vec<String>,
+    #[serde(deserialize_with = "present")]
+    pub rates: Option<Rates>,
+    #[serde(deserialize_with = "present")]
+    pub next_level: Option<NextLevel>,
     pub stacks: Vec<StackGroup>,
     pub sockets: Vec<Socket>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rates {
+    #[serde(deserialize_with = "present")]
+    pub over_1_min: Option<Rate>,
+    #[serde(deserialize_with = "present")]
+    pub over_5_min: Option<Rate>,
+    #[serde(deserialize_with = "present")]
+    pub over_15_min: Option<Rate>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    pub opened_per_minute: f64,
+    pub closed_per_minute: f64,
+    pub net_per_minute: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NextLevel {
+    pub level: String,
+    pub count: u32,
+    pub in_s: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unit {
+    pub unit: String,
+    pub outstanding: u64,
+    #[serde(deserialize_with = "present")]
+    pub verdict: Option<String>,
+    pub facts: Vec<String>,
+    #[serde(deserialize_with = "present")]
+    pub rates: Option<Rates>,
+    #[serde(deserialize_with = "present")]
+    pub next_level: Option<NextLevel>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteTotals {
+    pub site: Site,
+    pub outstanding: u64,
+    #[serde(deserialize_with = "present")]
+    pub verdict: Option<String>,
+    pub facts: Vec<String>,
+    #[serde(deserialize_with = "present")]
+    pub rates: Option<Rates>,
+    #[serde(deserialize_with = "present")]
+    pub next_level: Option<NextLevel>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -107,6 +169,8 @@ pub struct StackGroup {
     pub youngest_age_s: Option<f64>,
     #[serde(deserialize_with = "present")]
     pub site: Option<Site>,
+    #[serde(deserialize_with = "present")]
+    pub verdict: Option<String>,
     pub frames: Vec<Frame>,
     #[serde(deserialize_with = "present")]
     pub note: Option<String>,

@@ -1,5 +1,7 @@
 //! The clock: the kernel's boot time in words that people use.
 
+use std::fmt;
+
 use jiff::Timestamp;
 
 /// Where CLOCK_BOOTTIME stands in real time, taken once so that all times of a run agree.
@@ -78,6 +80,24 @@ pub fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC)
 }
 
+/// `4 s`, `3 min`, `2 h`, `5 d`: two digits say enough of an age.
+pub fn age(seconds: f64) -> String {
+    struct Age(f64);
+    impl fmt::Display for Age {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let seconds = self.0;
+            match seconds {
+                ..1.0 => write!(f, "{:.0} ms", seconds * 1000.0),
+                ..120.0 => write!(f, "{seconds:.0} s"),
+                ..7200.0 => write!(f, "{:.0} min", seconds / 60.0),
+                ..172_800.0 => write!(f, "{:.0} h", seconds / 3600.0),
+                _ => write!(f, "{:.0} d", seconds / 86_400.0),
+            }
+        }
+    }
+    Age(seconds).to_string()
+}
+
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -115,5 +135,13 @@ mod tests {
     fn times_are_utc_with_milliseconds() {
         let clock = Clock::fixed(1_700_000_000_000_000_000, 250);
         assert_eq!(clock.rfc3339(1_234_567_890), "2023-11-14T22:13:21.234Z");
+    }
+
+    #[test]
+    fn ages_are_short() {
+        assert_eq!(age(0.25), "250 ms");
+        assert_eq!(age(4.2), "4 s");
+        assert_eq!(age(180.0), "3 min");
+        assert_eq!(age(90_000.0), "25 h");
     }
 }

@@ -1,22 +1,47 @@
-//! Growth: how much one opener gained, as the policy compares it.
+//! Growth: one count and its past, as the policy and the verdicts compare it.
 
 use std::collections::VecDeque;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Gains of the last minute are what grows now.
 const RECENT_NS: u64 = 60 * SECOND_NS;
-/// What is remembered to compare with.
+/// What the policy compares with.
 const MEMORY_NS: u64 = 600 * SECOND_NS;
-/// Changes closer than this are one point.
-const SLOT_NS: u64 = 2 * SECOND_NS;
+/// What is kept: the longest time that a rate is told over.
+pub(super) const KEPT_NS: u64 = 900 * SECOND_NS;
+/// Changes closer than this are one point,
+const SLOT_NS: u64 = SECOND_NS;
+/// and than this, once they are no longer recent.
+const OLD_SLOT_NS: u64 = 10 * SECOND_NS;
 /// A rate over less time than this would be noise.
 const LEAST_NS: u64 = 10 * SECOND_NS;
 
-#[derive(Clone, Copy, Debug)]
+/// The count as it was from this time on, and all that was opened and closed until its end.
+#[derive(Clone, Copy, Debug, Default)]
 struct Point {
     at_ns: u64,
     highest: u32,
     last: u32,
+    flow: Flow,
+}
+
+/// What came and went since the count was first known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    pub opened: u64,
+    pub closed: u64,
+    /// Of the closed, the ones that had lived long.
+    pub closed_old: u64,
+}
+
+impl Flow {
+    fn since(self, before: Self) -> Self {
+        Self {
+            opened: self.opened.saturating_sub(before.opened),
+            closed: self.closed.saturating_sub(before.closed),
+            closed_old: self.closed_old.saturating_sub(before.closed_old),
+        }
+    }
 }
 
 /// One count and its past, as points where it changed: what does not change costs nothing.
@@ -33,6 +58,7 @@ impl Growth {
             at_ns: now_ns,
             highest: baseline,
             last: baseline,
+            flow: Flow::default(),
         };
         Self {
             since_ns: now_ns,
@@ -53,26 +79,83 @@ impl Growth {
     }
 
     pub fn count(&self) -> u32 {
-        self.points.back().map_or(0, |point| point.last)
+        self.latest().last
+    }
+
+    /// Since when it is known.
+    pub fn since_ns(&self) -> u64 {
+        self.since_ns
+    }
+
+    /// When the count last changed.
+    pub fn changed_ns(&self) -> u64 {
+        self.latest().at_ns
+    }
+
+    fn latest(&self) -> Point {
+        self.points.back().copied().unwrap_or_default()
     }
 
     pub fn set(&mut self, now_ns: u64, count: u32) {
+        self.change(now_ns, |point| point.last = count);
+    }
+
+    /// One socket more.
+    pub fn open(&mut self, now_ns: u64) {
+        self.change(now_ns, |point| {
+            point.last = point.last.saturating_add(1);
+            point.flow.opened += 1;
+        });
+    }
+
+    /// One socket less.
+    pub fn close(&mut self, now_ns: u64, was_old: bool) {
+        self.change(now_ns, |point| {
+            point.last = point.last.saturating_sub(1);
+            point.flow.closed += 1;
+            point.flow.closed_old += u64::from(was_old);
+        });
+    }
+
+    fn change(&mut self, now_ns: u64, change: impl FnOnce(&mut Point)) {
+        let latest = self.latest();
         let only_baseline = self.points.len() == 1;
-        match self.points.back_mut() {
-            Some(last) if !only_baseline && now_ns.saturating_sub(last.at_ns) < SLOT_NS => {
-                last.last = count;
-                last.highest = last.highest.max(count);
-            }
-            _ => self.points.push_back(Point {
-                at_ns: now_ns,
-                highest: count,
-                last: count,
-            }),
+        if only_baseline || now_ns.saturating_sub(latest.at_ns) >= SLOT_NS {
+            self.points.push_back(Point {
+                at_ns: now_ns.max(latest.at_ns),
+                highest: 0,
+                ..latest
+            });
+            self.thin(now_ns);
         }
-        let horizon = now_ns.saturating_sub(MEMORY_NS);
+        if let Some(point) = self.points.back_mut() {
+            change(point);
+            point.highest = point.highest.max(point.last);
+        }
+    }
+
+    fn thin(&mut self, now_ns: u64) {
+        let horizon = now_ns.saturating_sub(KEPT_NS);
         // The newest point before the horizon says how much it was there.
         while self.points.get(1).is_some_and(|next| next.at_ns <= horizon) {
             self.points.pop_front();
+        }
+        let recent = now_ns.saturating_sub(RECENT_NS);
+        let mut index = 1;
+        while let (Some(point), Some(next)) = (self.points.get(index), self.points.get(index + 1))
+            && next.at_ns <= recent
+        {
+            if next.at_ns - point.at_ns >= OLD_SLOT_NS {
+                index += 1;
+                continue;
+            }
+            let merged = Point {
+                at_ns: point.at_ns,
+                highest: point.highest.max(next.highest),
+                ..*next
+            };
+            self.points[index] = merged;
+            self.points.remove(index + 1);
         }
     }
 
@@ -83,6 +166,40 @@ impl Growth {
             point.highest = moved(point.highest);
             point.last = moved(point.last);
         }
+    }
+
+    /// The count at `at_ns`; before it was known, what it was when it was first known.
+    pub fn count_at(&self, at_ns: u64) -> u32 {
+        self.at(at_ns).map_or(0, |point| point.last)
+    }
+
+    /// What came and went after `since_ns`.
+    pub fn flow_since(&self, since_ns: u64) -> Flow {
+        let before = self.at(since_ns).map(|point| point.flow);
+        self.latest().flow.since(before.unwrap_or_default())
+    }
+
+    /// The highest count after `from_ns`, up to and with `to_ns`.
+    pub fn highest_between(&self, from_ns: u64, to_ns: u64) -> u32 {
+        let within = self.points.iter();
+        let within = within.filter(|point| from_ns < point.at_ns && point.at_ns <= to_ns);
+        within
+            .map(|point| point.highest)
+            .fold(self.count_at(from_ns), u32::max)
+    }
+
+    /// The lowest count that stood at the end of a point in that time.
+    pub fn lowest_between(&self, from_ns: u64, to_ns: u64) -> u32 {
+        let within = self.points.iter();
+        let within = within.filter(|point| from_ns < point.at_ns && point.at_ns <= to_ns);
+        within
+            .map(|point| point.last)
+            .fold(self.count_at(from_ns), u32::min)
+    }
+
+    fn at(&self, at_ns: u64) -> Option<&Point> {
+        let after = self.points.partition_point(|point| point.at_ns <= at_ns);
+        self.points.get(after.saturating_sub(1))
     }
 
     /// Gains a minute above everything the count had reached before: a pool that breathes does
@@ -187,6 +304,7 @@ mod tests {
         for second in 0..10_000u32 {
             growth.set(u64::from(second) * SECOND_NS, second % 3);
         }
-        assert!(growth.points.len() <= 302, "{}", growth.points.len());
+        // 60 recent slots, and 84 old ones of which each may be a point short of two slots.
+        assert!(growth.points.len() <= 232, "{}", growth.points.len());
     }
 }

@@ -1,9 +1,21 @@
-//! Accounting: whose sockets they are, and how many of each kind.
+//! Accounting: whose sockets they are, how many of each kind, and what their past says of them.
 
+mod fact;
+mod groups;
 mod growth;
 mod ledger;
+mod rates;
 mod running;
+mod standing;
+mod verdict;
+#[cfg(test)]
+mod verdict_tests;
 
-pub use growth::Growth;
+pub use fact::{Fact, Part};
+pub use groups::{Group, Groups};
+pub use growth::{Flow, Growth};
 pub use ledger::{Account, Counts, Ledger, Owner, owner};
+pub use rates::{Rate, Rates, net_per_minute, seconds_to};
 pub use running::{PortTotals, RunningCounts};
+pub use standing::Standing;
+pub use verdict::{Case, Judgement, Suspicion, Verdict, judge};

@@ -127,6 +127,8 @@ pub(super) struct TraceArgs {
     /// Compare with the kernel's own lists this often; 0s never
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub(super) reconcile: Duration,
+    #[command(flatten)]
+    pub(super) judging: JudgingArgs,
     /// Write all that is traced to FILE, for `connleak replay`; never the memory of a stack
     #[arg(long, value_name = "FILE")]
     pub(super) record: Option<PathBuf>,
@@ -137,6 +139,8 @@ pub(super) struct ReplayArgs {
     /// What `connleak trace --record FILE` wrote
     #[arg(value_name = "FILE")]
     pub(super) recording: PathBuf,
+    #[command(flatten)]
+    pub(super) judging: JudgingArgs,
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
     /// List every socket below its opener
@@ -172,6 +176,14 @@ pub(super) struct PortArgs {
     /// Port of a Redis server to watch; can be given several times
     #[arg(long = "port", value_name = "PORT", default_value = "6379", value_parser = port)]
     pub(super) ports: Vec<u16>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct JudgingArgs {
+    /// The daemon's configuration: its [verdict], and the levels of its ports;
+    /// /etc/connleak/connleak.toml where it exists, else built-in defaults
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

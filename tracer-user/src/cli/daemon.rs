@@ -5,8 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{args::DaemonArgs, output};
+use super::{
+    args::{DaemonArgs, JudgingArgs},
+    output,
+};
+use crate::config::Config;
 use crate::daemon::{self, DaemonOptions};
+use crate::pipeline::Judging;
 
 /// Where the package installs it.
 const CONFIG: &str = "/etc/connleak/connleak.toml";
@@ -29,6 +34,15 @@ pub(super) async fn run(args: DaemonArgs) -> Result<ExitCode> {
     }
     daemon::run(options).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the configuration says of verdicts and levels.
+pub(super) fn judging(args: &JudgingArgs) -> Result<Judging> {
+    let config = match config_file(args.config.clone()) {
+        Some(file) => Config::read(&file)?,
+        None => Config::default(),
+    };
+    Ok(Judging::from(&config))
 }
 
 /// The one that was named, or the installed one, or none.

@@ -7,21 +7,22 @@ use anyhow::{Context, Result};
 use super::{
     FAILED,
     args::{Format, ReplayArgs},
+    daemon::judging,
     output,
 };
 use crate::{
     pipeline,
     report::{self, clean},
-    stacks::SiteRules,
 };
 
 pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode> {
-    let rules = SiteRules::default();
+    let judging = judging(&args.judging)?;
+    let rules = &judging.sites;
     let failed = || format!("failed to read recording {}", args.recording.display());
-    let replayed = pipeline::replay(&args.recording, &rules).with_context(failed)?;
+    let replayed = pipeline::replay(&args.recording, &judging).with_context(failed)?;
     output::print(&match args.output {
         Format::Json => report::json(&replayed.report)?,
-        Format::Table => report::table(&replayed.report, &rules, output::style(args.sockets)),
+        Format::Table => report::table(&replayed.report, rules, output::style(args.sockets)),
     })?;
     let Some(cut) = replayed.cut else {
         return Ok(ExitCode::SUCCESS);

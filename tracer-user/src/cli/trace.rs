@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     FAILED,
     args::{Format, TraceArgs},
+    daemon::judging,
     output,
 };
 use crate::{
@@ -39,13 +40,14 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
             bail!("failed to find process {pid}: no such process; list them with `ps`");
         }
     }
-    let rules = SiteRules::default();
+    let judging = judging(&args.judging)?;
+    let rules = judging.sites.clone();
     // Before attaching: a signal that comes early must detach, too.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let recorder = args.record.as_deref().map(Recorder::create).transpose()?;
     let mut code = ExitCode::SUCCESS;
-    let mut tracer = Tracer::start_recorded(&options(&args), rules.clone(), recorder)?;
+    let mut tracer = Tracer::start_recorded(&options(&args), judging, recorder)?;
     output::say(&announcement(&args.ports.ports, tracer.probes()));
 
     let live = args.output == Format::Table && io::stdout().is_terminal();

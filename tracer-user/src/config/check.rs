@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::model::{Config, Probe, Redis, Unit, Watch};
+use super::model::{Config, Probe, Redis, Unit, Verdicts, Watch};
 use super::rung::Rung;
 
 /// A step of the way to a value in the file.
@@ -69,6 +69,10 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
         check_probe(&mut block, probe);
     }
     check_policy(&mut block(vec![Step::Key("policy")], &mut problems), config);
+    check_verdicts(
+        &mut block(vec![Step::Key("verdict")], &mut problems),
+        &config.verdict,
+    );
     check_redis(
         &mut block(vec![Step::Key("redis")], &mut problems),
         &config.redis,
@@ -248,6 +252,31 @@ fn check_policy(block: &mut Block<'_>, config: &Config) {
     });
     block.require(!policy.retry_first.is_zero(), "retry_first", || {
         "retry_first must not be zero".to_owned()
+    });
+}
+
+fn check_verdicts(block: &mut Block<'_>, verdicts: &Verdicts) {
+    // Points of a count's past lie a second apart, and are kept for three windows.
+    let (shortest, longest) = (Duration::from_secs(5), Duration::from_secs(300));
+    block.require(
+        (shortest..=longest).contains(&verdicts.window),
+        "window",
+        || "window is from \"5s\" to \"5m\"".to_owned(),
+    );
+    block.require(!verdicts.old_after.is_zero(), "old_after", || {
+        "old_after must not be zero".to_owned()
+    });
+    for (key, value) in [
+        ("min_growth_per_minute", verdicts.min_growth_per_minute),
+        ("churn_per_minute", verdicts.churn_per_minute),
+    ] {
+        block.require(value > 0.0 && value.is_finite(), key, || {
+            format!("{key} = {value} is not above zero")
+        });
+    }
+    let share = verdicts.max_closed_share;
+    block.require((0.0..=1.0).contains(&share), "max_closed_share", || {
+        format!("max_closed_share = {share} is outside 0.0 to 1.0")
     });
 }
 

@@ -15,6 +15,7 @@ pub struct Config {
     pub watch: WatchList,
     pub unit: Vec<Unit>,
     pub policy: Policy,
+    pub verdict: Verdicts,
     pub redis: Redis,
     pub probe: ProbeList,
     pub check: Check,
@@ -194,6 +195,45 @@ impl Default for Policy {
             manual_clear_after: Duration::from_secs(1800),
             action_timeout: Duration::from_secs(120),
             client_kill_idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// From when on something is called by a verdict's name.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Verdicts {
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub window: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub old_after: Duration,
+    pub min_growth_per_minute: f64,
+    pub min_forsaken: u32,
+    pub max_closed_share: f64,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub held_after: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub never_used_after: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub idle_after: Duration,
+    pub churn_per_minute: f64,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub recovered_for: Duration,
+}
+
+impl Default for Verdicts {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(300),
+            old_after: Duration::from_secs(300),
+            min_growth_per_minute: 0.2,
+            min_forsaken: 3,
+            max_closed_share: 0.1,
+            held_after: Duration::from_secs(60),
+            never_used_after: Duration::from_secs(60),
+            idle_after: Duration::from_secs(600),
+            churn_per_minute: 20.0,
+            recovered_for: Duration::from_secs(900),
         }
     }
 }

@@ -9,9 +9,8 @@ use super::probing::Probing;
 use super::run::{Daemon, evidence_store};
 use super::store::Store;
 use crate::config::Config;
-use crate::pipeline::Tracer;
+use crate::pipeline::{Judging, Tracer};
 use crate::policy::rules::Rules;
-use crate::stacks::SiteRules;
 
 impl Daemon {
     pub(super) async fn reload(&mut self) {
@@ -34,7 +33,7 @@ impl Daemon {
         let old = Arc::clone(&self.config);
         let tracing = self.options.tracing(&new) != self.options.tracing(&old);
         let tracer = tracing
-            .then(|| Tracer::start(&self.options.tracing(&new), SiteRules::default()))
+            .then(|| Tracer::start(&self.options.tracing(&new), Judging::from(&new)))
             .transpose()
             .context("failed to trace as it says")?;
         if new.redis != old.redis || new.probe != old.probe {
@@ -43,6 +42,7 @@ impl Daemon {
         if let Some(tracer) = tracer {
             self.tracer = tracer;
         }
+        self.tracer.judge_by(Judging::from(&new));
         self.machine.reload(Rules::from(&new));
         self.evidence = evidence_store(&new);
         if new.daemon.state_dir != old.daemon.state_dir {

@@ -21,12 +21,11 @@ use crate::action::evidence::{Evidence, EvidenceStore};
 use crate::clock;
 use crate::config::Config;
 use crate::kernel::{Family, Options};
-use crate::pipeline::Tracer;
+use crate::pipeline::{Judging, Tracer};
 use crate::policy::machine::Machine;
 use crate::policy::rules::Rules;
 use crate::policy::state::BootTime;
 use crate::policy::timestamp::Timestamp;
-use crate::stacks::SiteRules;
 
 /// A burst of connects is observed this often, not once a connect.
 const OBSERVE_APART: Duration = Duration::from_millis(10);
@@ -136,7 +135,7 @@ pub async fn run(options: DaemonOptions) -> Result<()> {
     if let Some(warning) = warning {
         journal.say(Priority::Warning, &warning, &[("EVENT", "control")]);
     }
-    let tracer = Tracer::start(&options.tracing(&config), SiteRules::default())?;
+    let tracer = Tracer::start(&options.tracing(&config), Judging::from(&config))?;
     let (done_sender, mut done) = mpsc::unbounded_channel();
     let mut daemon = Daemon::new(options, config, tracer, journal, done_sender)?;
     daemon.begin();

@@ -100,6 +100,22 @@ impl Event {
     }
 }
 
+impl Event {
+    /// When it happened, as far as it says.
+    pub fn time_ns(&self) -> Option<u64> {
+        match self {
+            Self::Connect { socket, .. } | Self::Changed { socket } => {
+                [socket.opened_ns, socket.changed_ns, socket.released_ns]
+                    .into_iter()
+                    .flatten()
+                    .max()
+            }
+            Self::Destroyed { time_ns, .. } | Self::Exit { time_ns, .. } => Some(*time_ns),
+            Self::Fork { .. } | Self::Exec { .. } | Self::Program { .. } => None,
+        }
+    }
+}
+
 fn read<T: wire::Plain>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
     wire::read(bytes).ok_or(DecodeError::Short {
         kind,

@@ -3,6 +3,7 @@
 //! `tracer` asks the kernel and tells `state`; `recorder` writes down what it tells, and `replay`
 //! tells it again from the file.
 
+mod judging;
 mod namespaces;
 mod recorder;
 mod replay;
@@ -12,6 +13,7 @@ mod standing;
 mod state;
 mod tracer;
 
+pub use judging::Judging;
 pub use recorder::Recorder;
 pub use replay::{ReplayError, Replayed, replay};
 pub use tracer::{Tracer, snapshot};

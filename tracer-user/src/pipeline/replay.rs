@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::state::State;
+use super::{judging::Judging, state::State};
 use crate::{
     decode::{
         open_file,
@@ -17,7 +17,7 @@ use crate::{
     },
     report::{Listing, Report},
     sockets::Drift,
-    stacks::{SiteRules, Stack},
+    stacks::Stack,
 };
 
 /// What a recording says.
@@ -44,24 +44,24 @@ pub enum ReplayError {
 /// # Errors
 ///
 /// It cannot be read, or is damaged; or it was cut short before it said anything.
-pub fn replay(path: &Path, site_rules: &SiteRules) -> Result<Replayed, ReplayError> {
+pub fn replay(path: &Path, judging: &Judging) -> Result<Replayed, ReplayError> {
     // Opening a pipe would wait for its writer.
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(ReplayError::NoFile);
     }
     let file = BufReader::new(File::open(path)?);
-    Ok(replay_from(file, metadata.len(), site_rules)?)
+    Ok(replay_from(file, metadata.len(), judging)?)
 }
 
 pub(super) fn replay_from(
     input: impl Read,
     length_bytes: u64,
-    site_rules: &SiteRules,
+    judging: &Judging,
 ) -> Result<Replayed, RecordingError> {
     let mut reader = Reader::new(input, length_bytes)?;
     let mut run = match reader.read()? {
-        Some((_, Entry::Header(header))) => Run::new(header, site_rules),
+        Some((_, Entry::Header(header))) => Run::new(header, judging),
         Some((offset, other)) => {
             return Err(content(offset, &other, "it stands before the header"));
         }
@@ -109,9 +109,9 @@ struct Run {
 }
 
 impl Run {
-    fn new(header: Header, site_rules: &SiteRules) -> Self {
+    fn new(header: Header, judging: &Judging) -> Self {
         Self {
-            state: State::recorded(&header, site_rules.clone()),
+            state: State::recorded(&header, judging.clone()),
             version: header.version,
             ports: header.ports,
             probes: header.probes,
@@ -145,6 +145,7 @@ impl Run {
             }) => {
                 state.drift = drift(*since_start);
                 state.latest_drift = drift(*latest);
+                state.count_all();
             }
             Entry::Process(facts) => {
                 if let (Some(uid), Some(user)) = (facts.process.uid, &facts.user) {
@@ -165,7 +166,14 @@ impl Run {
                 state.take_stack(SocketId(*socket), *opened_ns, Arc::clone(known));
             }
             Entry::QueueFull(id) => state.take_queue_full(SocketId(*id)),
-            Entry::Moment(moment) => self.moment = Some(moment.clone()),
+            Entry::Moment(moment) => {
+                // The first is of the start.
+                if self.moment.is_none() {
+                    state.begin(moment.now_ns);
+                }
+                state.look(moment.now_ns);
+                self.moment = Some(moment.clone());
+            }
             Entry::End => {}
         }
         Ok(())

@@ -7,18 +7,15 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{Recorder, Replayed, replay::replay_from};
-use crate::{
-    decode::recording::{Entry, Moment, RecordingError},
-    stacks::SiteRules,
-};
+use super::{Judging, Recorder, Replayed, replay::replay_from};
+use crate::decode::recording::{Entry, Moment, RecordingError};
 
 const RECORDING: &[u8] = include_bytes!("../../../tests/fixtures/leaky_pool.rec");
 /// Magic and version.
 const PREAMBLE_BYTES: usize = 16;
 
 fn replayed(bytes: &[u8]) -> Result<Replayed, RecordingError> {
-    replay_from(bytes, bytes.len() as u64, &SiteRules::default())
+    replay_from(bytes, bytes.len() as u64, &Judging::default())
 }
 
 /// Where each entry begins and how long its content is.

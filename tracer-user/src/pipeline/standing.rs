@@ -8,15 +8,17 @@ use std::{
 
 use anyhow::Result;
 
-use super::{state::State, tracer::Tracer};
+use super::{judging::Judging, state::State, tracer::Tracer};
 use crate::{
     accounting::{self, Owner, RunningCounts},
     clock::{self, Clock},
+    config::CountMode,
     decode::socket::{End, SocketId},
     host::Host,
     kernel::Walk,
-    process::{Process, ProcessKey},
-    report::{Listing, Report, model::Lost},
+    policy::level::Thresholds,
+    process::{Process, ProcessKey, Processes},
+    report::{Listing, PortStanding, Report, model::Lost},
     sockets::{Drift, Entry},
 };
 
@@ -30,6 +32,7 @@ impl Tracer {
         let (_, open_files) = self.walk(Walk::OpenFiles)?;
         self.drain();
         self.state.take_open_files(&open_files);
+        self.state.at_ns = clock::boot_ns();
         self.state.count_all();
         Ok(())
     }
@@ -90,6 +93,12 @@ impl Tracer {
             .collect()
     }
 
+    /// From now on judges by something else.
+    pub fn judge_by(&mut self, judging: Judging) {
+        self.state.groups.set_rules(judging.verdicts);
+        self.state.judging = judging;
+    }
+
     pub fn drift(&self) -> Drift {
         self.state.drift
     }
@@ -148,13 +157,18 @@ impl Tracer {
 impl State {
     /// One socket changed.
     pub(super) fn count(&mut self, id: SocketId) {
-        let now_ns = clock::boot_ns();
+        let now_ns = self.at_ns;
         match self.table.get(id) {
             Some(entry) => {
                 let owner = accounting::owner(entry, &self.table, &self.processes);
                 self.counts.set(&entry.socket, owner, now_ns);
+                let unit = unit(owner, &self.processes);
+                self.groups.set(&entry.socket, owner, unit, now_ns);
             }
-            None => self.counts.forget(id, now_ns),
+            None => {
+                self.counts.forget(id, now_ns);
+                self.groups.forget(id, now_ns);
+            }
         }
     }
 
@@ -162,13 +176,68 @@ impl State {
         let Self {
             table,
             counts,
+            groups,
             processes,
+            at_ns,
             ..
         } = self;
+        groups.retain(|id| table.get(id).is_some(), *at_ns);
+        for entry in table.iter() {
+            let owner = accounting::owner(entry, table, processes);
+            groups.set(&entry.socket, owner, unit(owner, processes), *at_ns);
+        }
         let sockets = table
             .iter()
             .map(|entry| (&entry.socket, accounting::owner(entry, table, processes)));
         let lives = |key| processes.get(key).is_some_and(|process| !process.ended);
-        counts.renew(sockets, lives, clock::boot_ns());
+        counts.renew(sockets, lives, *at_ns);
+    }
+
+    /// What is there now was there before the watch.
+    pub(super) fn begin(&mut self, now_ns: u64) {
+        self.at_ns = self.at_ns.max(now_ns);
+        self.counts.begin(now_ns);
+        self.groups.begin(now_ns);
+    }
+
+    /// Looks at all sockets for the verdicts.
+    pub(super) fn look(&mut self, now_ns: u64) {
+        self.at_ns = self.at_ns.max(now_ns);
+        self.looked_ns = now_ns;
+        self.groups.look(self.table.iter(), &self.clock, now_ns);
+    }
+
+    /// How the only watched port stands to its levels.
+    pub(super) fn port_standing(&self, ports: &[u16]) -> Option<PortStanding> {
+        let [port] = ports else {
+            return None;
+        };
+        let watches = &self.judging.watches;
+        let watch = watches.iter().find(|watch| watch.port == *port)?;
+        let totals = self.counts.port(*port);
+        let (count, per_connection) = match watch.count {
+            CountMode::ClientEnds => (totals.client_ends, 1.0),
+            CountMode::BothEnds => {
+                let here = f64::from(totals.server_ends.min(totals.client_ends));
+                let clients = f64::from(totals.client_ends.max(1));
+                (totals.both_ends(), 1.0 + here / clients)
+            }
+        };
+        Some(PortStanding {
+            thresholds: Thresholds {
+                warning: watch.warning,
+                leak: watch.leak,
+                critical: watch.critical,
+            },
+            count,
+            per_connection,
+        })
+    }
+}
+
+fn unit(owner: Owner, processes: &Processes) -> Option<&str> {
+    match owner {
+        Owner::Process(key) => processes.get(key)?.unit.as_deref(),
+        Owner::Unattributed => None,
     }
 }

@@ -8,8 +8,9 @@ use std::{
 
 use bytes::Bytes;
 
+use super::judging::Judging;
 use crate::{
-    accounting::RunningCounts,
+    accounting::{Groups, RunningCounts},
     clock::{self, Clock},
     decode::{
         DecodeError, Event,
@@ -24,44 +25,56 @@ use crate::{
         model::{Events, Lost},
     },
     sockets::{Drift, SocketTable},
-    stacks::{SiteRules, Stack},
+    stacks::Stack,
 };
+
+/// A live table is drawn every second; how sockets stand does not change a verdict that fast.
+const LOOKED_AGE_NS: u64 = 5_000_000_000;
 
 /// What is known without asking the kernel again.
 pub(super) struct State {
     pub(super) table: SocketTable,
     pub(super) counts: RunningCounts,
+    pub(super) groups: Groups,
     pub(super) processes: Processes,
     pub(super) clock: Clock,
     pub(super) host: Host,
-    pub(super) site_rules: SiteRules,
+    pub(super) judging: Judging,
     /// Since the start, and of the latest reconcile.
     pub(super) drift: Drift,
     pub(super) latest_drift: Drift,
     pub(super) delivered: u64,
     pub(super) started_ns: u64,
+    /// The latest time that is known: of an event, or when the kernel was last asked.
+    pub(super) at_ns: u64,
+    /// When the sockets were last looked at for the verdicts.
+    pub(super) looked_ns: u64,
     pub(super) own_netns: Option<u32>,
 }
 
 impl State {
-    pub(super) fn new(site_rules: SiteRules) -> Self {
+    pub(super) fn new(judging: Judging) -> Self {
+        let started_ns = clock::boot_ns();
         Self {
             table: SocketTable::default(),
             counts: RunningCounts::new(own_netns()),
+            groups: Groups::new(judging.verdicts, started_ns),
             processes: Processes::new("/proc"),
             clock: Clock::system(),
             host: Host::here(),
-            site_rules,
+            judging,
             drift: Drift::default(),
             latest_drift: Drift::default(),
             delivered: 0,
-            started_ns: clock::boot_ns(),
+            started_ns,
+            at_ns: started_ns,
+            looked_ns: 0,
             own_netns: own_netns(),
         }
     }
 
     /// The state of the trace that wrote `header`, at its start.
-    pub(super) fn recorded(header: &Header, site_rules: SiteRules) -> Self {
+    pub(super) fn recorded(header: &Header, judging: Judging) -> Self {
         let host = Host::recorded(
             header.host.clone(),
             header.kernel.clone(),
@@ -70,14 +83,17 @@ impl State {
         Self {
             table: SocketTable::default(),
             counts: RunningCounts::new(header.netns),
+            groups: Groups::new(judging.verdicts, header.started_ns),
             processes: Processes::recorded(),
             clock: Clock::fixed(i128::from(header.boot_at_ns), clock::HZ_UNKNOWN),
             host,
-            site_rules,
+            judging,
             drift: Drift::default(),
             latest_drift: Drift::default(),
             delivered: 0,
             started_ns: header.started_ns,
+            at_ns: header.started_ns,
+            looked_ns: 0,
             own_netns: header.netns,
         }
     }
@@ -87,13 +103,8 @@ impl State {
         let event = Event::decode(bytes)?;
         // Another program on the machine is no event of a watched socket.
         self.delivered += u64::from(!matches!(event, Event::Program { .. }));
+        self.at_ns = self.at_ns.max(event.time_ns().unwrap_or(0));
         self.table.apply(&event);
-        if let Event::Connect { socket, .. }
-        | Event::Changed { socket }
-        | Event::Destroyed { socket, .. } = &event
-        {
-            self.count(socket.id);
-        }
         match &event {
             Event::Connect { socket, .. } => {
                 if let Some(opener) = socket.opener.as_ref().filter(|_| !socket.own) {
@@ -107,6 +118,13 @@ impl State {
             | Event::Destroyed { .. }
             | Event::Fork { .. }
             | Event::Program { .. } => {}
+        }
+        // Its opener is met by then, and with it the unit.
+        if let Event::Connect { socket, .. }
+        | Event::Changed { socket }
+        | Event::Destroyed { socket, .. } = &event
+        {
+            self.count(socket.id);
         }
         Ok(event)
     }
@@ -142,6 +160,9 @@ impl State {
     }
 
     pub(super) fn take_stack(&mut self, id: SocketId, opened_ns: Option<u64>, stack: Arc<Stack>) {
+        if let Some(site) = self.judging.sites.site(&stack.frames) {
+            self.groups.set_site(id, opened_ns, site);
+        }
         self.table.set_stack(id, opened_ns, stack);
     }
 
@@ -164,7 +185,12 @@ impl State {
             self.processes.meet(process, "", None);
         }
         let counters = &moment.counters;
+        if moment.now_ns.saturating_sub(self.looked_ns) >= LOOKED_AGE_NS {
+            self.look(moment.now_ns);
+        }
         let mut sources = self.sources(ports, moment.now_ns);
+        sources.groups = Some(&self.groups);
+        sources.port_standing = self.port_standing(ports);
         sources.probes = probes;
         sources.listing = listing;
         sources.tallies = Some(tallies);
@@ -184,9 +210,11 @@ impl State {
             processes: &self.processes,
             host: &self.host,
             clock: &self.clock,
-            site_rules: &self.site_rules,
+            site_rules: &self.judging.sites,
             ports,
             listing: Listing::FULL,
+            groups: None,
+            port_standing: None,
             netns: self.own_netns,
             probes: BTreeMap::new(),
             tallies: None,

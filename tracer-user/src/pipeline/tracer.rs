@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use bytes::Bytes;
 
-use super::{namespaces, recorder::Recorder, state::State};
+use super::{judging::Judging, namespaces, recorder::Recorder, state::State};
 use crate::{
     clock,
     decode::{
@@ -23,7 +23,7 @@ use crate::{
     process::ProcessKey,
     report::{self, Listing, Report},
     sockets::Drift,
-    stacks::{Announcement, Background, ResolverConfig, SiteRules, Stack},
+    stacks::{Announcement, Background, ResolverConfig, Stack},
 };
 
 /// Which life of which socket a stack belongs to.
@@ -52,8 +52,8 @@ impl Tracer {
     /// # Errors
     ///
     /// Tracing cannot run here; nothing stays attached.
-    pub fn start(options: &Options, site_rules: SiteRules) -> Result<Self> {
-        Self::start_recorded(options, site_rules, None)
+    pub fn start(options: &Options, judging: Judging) -> Result<Self> {
+        Self::start_recorded(options, judging, None)
     }
 
     /// Starts it, and writes all it is told to `recorder`.
@@ -63,7 +63,7 @@ impl Tracer {
     /// As [`Tracer::start`].
     pub fn start_recorded(
         options: &Options,
-        site_rules: SiteRules,
+        judging: Judging,
         recorder: Option<Recorder>,
     ) -> Result<Self> {
         let mut kernel = Kernel::load(options)?;
@@ -86,7 +86,7 @@ impl Tracer {
             stacks,
             recorder,
             walked_ns: 0,
-            state: State::new(site_rules),
+            state: State::new(judging),
         };
         if let Some(recorder) = &mut tracer.recorder {
             tracer.state.processes.remember_looked_up();
@@ -96,7 +96,7 @@ impl Tracer {
         // What was open before the start is no drift.
         tracer.state.drift = Drift::default();
         tracer.state.latest_drift = Drift::default();
-        tracer.state.counts.begin(clock::boot_ns());
+        tracer.state.begin(clock::boot_ns());
         tracer.kernel.release_types();
         tracer.record(|recorder, state| recorder.reconciled(state));
         tracer.moment()?;
@@ -231,6 +231,7 @@ impl Tracer {
             self.record(|recorder, _| recorder.write(&Entry::Gone(id.0)));
             self.state.take_gone(id);
         }
+        self.state.at_ns = clock::boot_ns();
         self.state.count_all();
         self.state.latest_drift = self.state.drift.since(before);
         self.record(|recorder, state| recorder.reconciled(state));
@@ -321,6 +322,7 @@ impl Tracer {
     /// The kernel side's numbers, written down where a recording is made.
     fn moment(&mut self) -> Result<Moment> {
         let moment = self.ask_moment()?;
+        self.state.look(moment.now_ns);
         self.record(|recorder, _| recorder.write(&Entry::Moment(moment.clone())));
         Ok(moment)
     }
@@ -365,7 +367,7 @@ pub fn snapshot(ports: &[u16], btf: Option<std::path::PathBuf>) -> Result<Report
     let mut kernel = Kernel::load_to_look(ports, btf)?;
     let bytes = kernel.walk(Walk::OpenFiles)?;
     let open_files = open_file::decode(&bytes, |port| ports.contains(&port))?;
-    let mut state = State::new(SiteRules::default());
+    let mut state = State::new(Judging::default());
     for file in &open_files {
         if let Some(socket) = Socket::from_open_file(file) {
             state.table.change(&socket);

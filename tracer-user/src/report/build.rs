@@ -7,17 +7,18 @@ use std::{
 
 use super::listing::Listing;
 use super::model::{
-    Events, HolderReport, Lost, OpenerName, OpenerReport, Report, SCHEMA, ServerReport, SiteReport,
-    SocketReport, StackReport, Totals,
+    Events, HolderReport, Lost, NextLevel, OpenerName, OpenerReport, Report, SCHEMA, ServerReport,
+    SiteReport, SiteTotals, SocketReport, StackReport, Totals, Trend, UnitReport,
 };
 use crate::{
-    accounting::{Account, Ledger, Owner},
+    accounting::{self, Account, Group, Groups, Ledger, Owner},
     clock::Clock,
     decode::socket::{NoStack, Opener},
     host::Host,
+    policy::level::{Level, Thresholds},
     process::{ProcessKey, Processes},
     sockets::{Drift, Entry, SocketTable, StackRef},
-    stacks::{SiteRules, Stack},
+    stacks::{Site, SiteRules, Stack},
 };
 
 /// Opened and closed since tracing started.
@@ -25,6 +26,16 @@ use crate::{
 pub struct Tally {
     pub opened: u64,
     pub closed: u64,
+}
+
+/// How a port stands to its levels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PortStanding {
+    pub thresholds: Thresholds,
+    /// As the policy counts it.
+    pub count: u32,
+    /// What one connection adds to the count: 2 where both of its ends are on this host.
+    pub per_connection: f64,
 }
 
 /// What a report is made from.
@@ -36,6 +47,10 @@ pub struct Sources<'a> {
     pub site_rules: &'a SiteRules,
     pub ports: &'a [u16],
     pub listing: Listing,
+    /// `None` for a snapshot.
+    pub groups: Option<&'a Groups>,
+    /// The port that has levels; `None` where several are watched, or none has any.
+    pub port_standing: Option<PortStanding>,
     /// connleak's own network namespace, which the totals count.
     pub netns: Option<u32>,
     pub probes: BTreeMap<String, String>,
@@ -86,7 +101,88 @@ pub fn build(sources: &Sources<'_>) -> Report {
             events: sources.events,
         },
         openers,
+        units: units(sources),
+        sites: sites(sources),
         servers,
+    }
+}
+
+fn units(sources: &Sources<'_>) -> Vec<UnitReport> {
+    let groups = sources.groups.into_iter().flat_map(Groups::iter);
+    let of_unit = groups.filter_map(|(group, outstanding)| {
+        let Group::Unit(unit) = group else {
+            return None;
+        };
+        Some(UnitReport {
+            unit: unit.to_string(),
+            outstanding: u64::from(outstanding),
+            trend: trend(sources, group),
+        })
+    });
+    let mut units: Vec<UnitReport> = of_unit.collect();
+    units.sort_by(|a, b| (b.outstanding, &a.unit).cmp(&(a.outstanding, &b.unit)));
+    units
+}
+
+fn sites(sources: &Sources<'_>) -> Vec<SiteTotals> {
+    let groups = sources.groups.into_iter().flat_map(Groups::iter);
+    let of_site = groups.filter_map(|(group, outstanding)| {
+        let Group::Site(site) = group else {
+            return None;
+        };
+        Some(SiteTotals {
+            site: SiteReport::from(Site::clone(site)),
+            outstanding: u64::from(outstanding),
+            trend: trend(sources, group),
+        })
+    });
+    let mut sites: Vec<SiteTotals> = of_site.collect();
+    sites.sort_by(|a, b| (b.outstanding, &a.site).cmp(&(a.outstanding, &b.site)));
+    sites
+}
+
+fn trend(sources: &Sources<'_>, group: &Group) -> Trend {
+    let Some(groups) = sources.groups else {
+        return Trend::default();
+    };
+    let judgement = groups.judgement(group, sources.now_ns);
+    let net_per_minute = groups.net_per_minute(group, sources.now_ns);
+    Trend {
+        verdict: judgement.verdict,
+        facts: judgement.facts.iter().map(ToString::to_string).collect(),
+        rates: groups.rates(group, sources.now_ns),
+        next_level: sources
+            .port_standing
+            .and_then(|port| port.next_level(net_per_minute?)),
+    }
+}
+
+impl PortStanding {
+    fn next_level(&self, net_per_minute: f64) -> Option<NextLevel> {
+        let Thresholds {
+            warning,
+            leak,
+            critical,
+        } = self.thresholds;
+        let levels = [
+            (Level::Warning, warning),
+            (Level::Leak, leak),
+            (Level::Critical, critical),
+        ];
+        let (level, count) = levels.into_iter().find(|(_, least)| *least > self.count)?;
+        let growth = net_per_minute * self.per_connection;
+        let in_s = accounting::seconds_to(count, self.count, growth)?;
+        Some(NextLevel { level, count, in_s })
+    }
+}
+
+impl From<Site> for SiteReport {
+    fn from(site: Site) -> Self {
+        Self {
+            function: site.function,
+            file: site.file,
+            line: site.line,
+        }
     }
 }
 
@@ -156,7 +252,7 @@ fn identity(sources: &Sources<'_>, owner: Owner) -> OpenerReport {
         closed: tally.map(|tally| tally.closed),
         states: BTreeMap::new(),
         oldest_age_s: None,
-        verdict: None,
+        trend: trend(sources, &Group::Opener(owner)),
         stacks: Vec::new(),
         sockets: Vec::new(),
     }
@@ -194,20 +290,20 @@ fn stacks(sources: &Sources<'_>, entries: &[&Entry]) -> Vec<StackReport> {
     }
     let mut reports: Vec<StackReport> = groups
         .into_iter()
-        .map(|(stack, entries)| StackReport {
-            outstanding: entries.len() as u64,
-            oldest_age_s: ages(sources, &entries).reduce(f64::max),
-            youngest_age_s: ages(sources, &entries).reduce(f64::min),
-            site: sources
-                .site_rules
-                .site(&stack.frames)
-                .map(|site| SiteReport {
-                    function: site.function,
-                    file: site.file,
-                    line: site.line,
+        .map(|(stack, entries)| {
+            let site = sources.site_rules.site(&stack.frames);
+            StackReport {
+                outstanding: entries.len() as u64,
+                oldest_age_s: ages(sources, &entries).reduce(f64::max),
+                youngest_age_s: ages(sources, &entries).reduce(f64::min),
+                verdict: site.clone().and_then(|site| {
+                    let group = Group::Site(Arc::new(site));
+                    sources.groups?.judgement(&group, sources.now_ns).verdict
                 }),
-            frames: stack.frames.clone(),
-            note: stack.note.clone(),
+                site: site.map(SiteReport::from),
+                frames: stack.frames.clone(),
+                note: stack.note.clone(),
+            }
         })
         .collect();
     reports.sort_by(|a, b| {

@@ -7,7 +7,7 @@ mod listing;
 pub mod model;
 mod table;
 
-pub use build::{Sources, Tally, build};
+pub use build::{PortStanding, Sources, Tally, build};
 pub use clean::clean;
 pub use json::json;
 pub use listing::{Listing, Whose};

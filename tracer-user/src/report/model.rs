@@ -7,7 +7,13 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{kernel::Counters, sockets::Drift, stacks::Frame};
+use crate::{
+    accounting::{Rates, Verdict},
+    kernel::Counters,
+    policy::level::Level,
+    sockets::Drift,
+    stacks::Frame,
+};
 
 /// The version of this model.
 pub const SCHEMA: &str = "connleak.report/1";
@@ -34,6 +40,11 @@ pub struct Report {
     pub totals: Totals,
     /// Owners of client ends, the most outstanding first.
     pub openers: Vec<OpenerReport>,
+    /// The systemd units of the openers, the most outstanding first; empty for a snapshot.
+    pub units: Vec<UnitReport>,
+    /// The lines that connections were opened from, whoever ran them, the most outstanding first;
+    /// empty for a snapshot.
+    pub sites: Vec<SiteTotals>,
     /// Owners of server ends on this host: the Redis servers themselves.
     pub servers: Vec<ServerReport>,
 }
@@ -122,9 +133,50 @@ pub struct OpenerReport {
     pub closed: Option<u64>,
     pub states: BTreeMap<String, u64>,
     pub oldest_age_s: Option<f64>,
-    pub verdict: Option<String>,
+    #[serde(flatten)]
+    pub trend: Trend,
     pub stacks: Vec<StackReport>,
     pub sockets: Vec<SocketReport>,
+}
+
+/// What the past of some connections says of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trend {
+    /// Null where none can be given: then `facts` say why.
+    pub verdict: Option<Verdict>,
+    /// What made the verdict, or kept it from being given.
+    pub facts: Vec<String>,
+    /// Null for a snapshot, and where more is followed than can be.
+    pub rates: Option<Rates>,
+    /// Null where the count does not grow, or no level is above it.
+    pub next_level: Option<NextLevel>,
+}
+
+/// The level that its port comes to if these connections go on growing as they do.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NextLevel {
+    pub level: Level,
+    /// The count that it begins at.
+    pub count: u32,
+    pub in_s: f64,
+}
+
+/// A systemd unit and the client ends its processes answer for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnitReport {
+    pub unit: String,
+    pub outstanding: u64,
+    #[serde(flatten)]
+    pub trend: Trend,
+}
+
+/// A line of code and the client ends that were opened from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteTotals {
+    pub site: SiteReport,
+    pub outstanding: u64,
+    #[serde(flatten)]
+    pub trend: Trend,
 }
 
 /// Sockets that were opened from the same place.
@@ -135,13 +187,15 @@ pub struct StackReport {
     pub youngest_age_s: Option<f64>,
     /// The application frame that a person would go to.
     pub site: Option<SiteReport>,
+    /// Of its site, whoever ran it.
+    pub verdict: Option<Verdict>,
     /// Innermost first.
     pub frames: Vec<Frame>,
     /// Why there is no stack, or why it ends early.
     pub note: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SiteReport {
     pub function: Option<String>,
     pub file: Option<String>,

@@ -1,13 +1,15 @@
 //! The table: a report for people, in a terminal or a mail.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style as Paint};
 
 use super::{
     clean::clean,
-    model::{OpenerReport, Report, SocketReport, StackReport},
+    model::{OpenerReport, Report, SocketReport, StackReport, Trend},
 };
+use crate::accounting::Verdict;
+use crate::clock::age;
 use crate::stacks::{FoldedFrame, Frame, SiteRules};
 
 /// How the table may look.
@@ -156,10 +158,8 @@ impl Page {
                 .iter()
                 .map(|netns| format!("in network namespace {netns}")),
         );
-        if let Some(verdict) = &opener.verdict {
-            facts.push(format!("verdict {}", clean(verdict)));
-        }
         self.line(Paint::new(), &format!("{INDENT}{}", facts.join("   ")));
+        self.trend(&opener.trend);
         for stack in &opener.stacks {
             self.stack(stack, rules);
         }
@@ -168,6 +168,26 @@ impl Page {
                 self.line(Paint::new(), &format!("{INDENT}{}", socket_line(socket)));
             }
         }
+    }
+
+    /// `verdict leaking: +12.0/min over 5 min, none of 38 older than 5 min was closed or used`
+    fn trend(&mut self, trend: &Trend) {
+        let facts = trend.facts.join(", ");
+        let next = trend.next_level.map_or_else(String::new, |next| {
+            format!("; {} ({}) in {}", next.level, next.count, age(next.in_s))
+        });
+        let (paint, words) = match trend.verdict {
+            Some(verdict) => (
+                verdict_paint(verdict),
+                format!("verdict {verdict}: {facts}"),
+            ),
+            None if facts.is_empty() => return,
+            None => (Paint::new().dimmed(), format!("no verdict: {facts}")),
+        };
+        self.line(
+            paint,
+            &format!("{INDENT}{}", clean(&format!("{words}{next}"))),
+        );
     }
 
     fn stack(&mut self, stack: &StackReport, rules: &SiteRules) {
@@ -185,9 +205,16 @@ impl Page {
             Some(note) if stack.frames.is_empty() => format!(": {}", clean(note)),
             _ => String::new(),
         };
+        let verdict = match stack.verdict {
+            Some(verdict) => format!(", {verdict}"),
+            None => String::new(),
+        };
         self.line(
             AnsiColor::Yellow.on_default(),
-            &format!("{INDENT}{} outstanding{age}{from}{note}", stack.outstanding),
+            &format!(
+                "{INDENT}{} outstanding{age}{verdict}{from}{note}",
+                stack.outstanding
+            ),
         );
         for folded in rules.fold_for_table(&stack.frames) {
             match folded {
@@ -277,6 +304,17 @@ impl Page {
     }
 }
 
+/// Red is what somebody must look at.
+fn verdict_paint(verdict: Verdict) -> Paint {
+    match verdict {
+        Verdict::Leaking | Verdict::HeldAfterReset | Verdict::CloseWait => {
+            AnsiColor::Red.on_default().bold()
+        }
+        Verdict::NeverUsed | Verdict::Churning | Verdict::Idle => AnsiColor::Yellow.on_default(),
+        Verdict::SteadyPool | Verdict::Recovered => AnsiColor::Green.on_default(),
+    }
+}
+
 fn connections(outstanding: u64) -> &'static str {
     if outstanding == 1 {
         "connection"
@@ -362,24 +400,6 @@ fn frame_line(frame: &Frame) -> String {
     }
 }
 
-/// `4 s`, `3 min`, `2 h`, `5 d`: two digits say enough of an age.
-fn age(seconds: f64) -> String {
-    struct Age(f64);
-    impl fmt::Display for Age {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let seconds = self.0;
-            match seconds {
-                ..1.0 => write!(f, "{:.0} ms", seconds * 1000.0),
-                ..120.0 => write!(f, "{seconds:.0} s"),
-                ..7200.0 => write!(f, "{:.0} min", seconds / 60.0),
-                ..172_800.0 => write!(f, "{:.0} h", seconds / 3600.0),
-                _ => write!(f, "{:.0} d", seconds / 86_400.0),
-            }
-        }
-    }
-    Age(seconds).to_string()
-}
-
 fn cut(line: &str, width: usize) -> String {
     if line.chars().count() <= width {
         return line.to_owned();
@@ -391,15 +411,7 @@ fn cut(line: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{age, cut};
-
-    #[test]
-    fn ages_are_short() {
-        assert_eq!(age(0.25), "250 ms");
-        assert_eq!(age(4.2), "4 s");
-        assert_eq!(age(180.0), "3 min");
-        assert_eq!(age(90_000.0), "25 h");
-    }
+    use super::cut;
 
     #[test]
     fn lines_are_cut_by_characters() {
