@@ -19,9 +19,12 @@ const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let binary = build::run(workspace)?;
-    let package = pack(&workspace.root, &binary, &workspace.target.join("dist"))?;
-    println!("{}", package.display());
+    println!("{}", package(workspace, &binary)?.display());
     Ok(())
+}
+
+pub(crate) fn package(workspace: &Workspace, binary: &Path) -> Result<PathBuf> {
+    pack(&workspace.root, binary, &workspace.target.join("dist"))
 }
 
 /// Packs `binary` with everything of tracer-user/dist; the package's path.

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Where the plan lies in the machine's root.
 pub const PLAN_PATH: &str = "/plan";
+/// The kernel parameter that names another plan: a machine that is booted twice has two.
+pub const PLAN_PARAMETER: &str = "connleak.plan=";
 /// The kernel parameter that names the probe family; plan and root are the same for all families.
 pub const FAMILY_PARAMETER: &str = "connleak.family=";
 /// The word that begins the console's last line. Without it whatever QEMU returned means nothing.

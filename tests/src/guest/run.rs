@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 
 use super::process::{self, End, Finished};
 use super::protocol::{
-    Counts, FAMILY_PARAMETER, Outcome, PLAN_PATH, Plan, Record, Step, StepKind, TEST_BEGINS,
-    TestRecord,
+    Counts, FAMILY_PARAMETER, Outcome, PLAN_PARAMETER, PLAN_PATH, Plan, Record, Step, StepKind,
+    TEST_BEGINS, TestRecord,
 };
 use super::{mounts, poweroff};
 
@@ -61,18 +61,20 @@ fn run_plan(role: Role) -> Result<Counts> {
         mounts::bring_loopback_up().context("failed to bring lo up")?;
         mounts::raise_file_limit().context("failed to raise the limit of open files")?;
     }
-    let plan =
-        std::fs::read(PLAN_PATH).with_context(|| format!("failed to read the plan {PLAN_PATH}"))?;
-    let plan = serde_json::from_slice(&plan).context("failed to parse the plan")?;
     let command_line = std::fs::read_to_string("/proc/cmdline")
         .context("failed to read the kernel's command line")?;
+    let path = parameter(&command_line, PLAN_PARAMETER).unwrap_or(PLAN_PATH);
+    let plan = std::fs::read(path).with_context(|| format!("failed to read the plan {path}"))?;
+    let plan = serde_json::from_slice(&plan).context("failed to parse the plan")?;
     let records = File::options()
         .write(true)
         .open(RECORDS_LINE)
         .with_context(|| format!("failed to open the records line {RECORDS_LINE}"))?;
     let mut guest = Guest {
         plan,
-        family: family(&command_line).to_owned(),
+        family: parameter(&command_line, FAMILY_PARAMETER)
+            .unwrap_or("auto")
+            .to_owned(),
         records,
         counts: Counts::default(),
     };
@@ -90,11 +92,11 @@ fn run_plan(role: Role) -> Result<Counts> {
     Ok(guest.counts)
 }
 
-fn family(command_line: &str) -> &str {
+/// The value of a parameter, whose name ends with `=`.
+fn parameter<'a>(command_line: &'a str, name: &str) -> Option<&'a str> {
     command_line
         .split_whitespace()
-        .find_map(|word| word.strip_prefix(FAMILY_PARAMETER))
-        .unwrap_or("auto")
+        .find_map(|word| word.strip_prefix(name))
 }
 
 impl Guest {
@@ -290,12 +292,10 @@ mod tests {
     }
 
     #[test]
-    fn family_is_the_kernel_parameters_value() {
-        assert_eq!(
-            family("console=ttyS0 connleak.family=kprobe quiet"),
-            "kprobe"
-        );
-        assert_eq!(family("console=ttyS0 quiet"), "auto");
+    fn a_parameter_is_a_word_of_the_command_line() {
+        let line = "console=ttyS0 connleak.family=kprobe quiet";
+        assert_eq!(parameter(line, FAMILY_PARAMETER), Some("kprobe"));
+        assert_eq!(parameter(line, PLAN_PARAMETER), None);
     }
 
     #[test]

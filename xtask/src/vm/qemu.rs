@@ -35,6 +35,17 @@ pub(crate) struct Boot {
     pub(crate) duration: Duration,
 }
 
+impl Boot {
+    /// A further boot of the same machine.
+    pub(crate) fn append(&mut self, next: Self) {
+        self.records.extend(next.records);
+        self.counts.passed += next.counts.passed;
+        self.counts.failed += next.counts.failed;
+        self.counts.skipped += next.counts.skipped;
+        self.duration += next.duration;
+    }
+}
+
 /// The machine broke before it could say anything about the tests.
 #[derive(Debug)]
 pub(crate) struct Broken {
