@@ -1,7 +1,7 @@
 //! Code objects: a pointer that the kernel side saw, turned into function, file and line.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::super::elf::{u32_at, u64_at};
 use super::super::{Frame, FrameKind};
@@ -112,7 +112,7 @@ struct CodeText {
 /// process each time: a code object may be freed, and another stand in its place.
 #[derive(Default)]
 pub(crate) struct CodeReader {
-    known: HashMap<(u32, u32, u64), Rc<CodeText>>,
+    known: HashMap<(u32, u32, u64), Arc<CodeText>>,
     known_bytes: usize,
 }
 
@@ -131,7 +131,7 @@ impl CodeReader {
         for (&(code, instruction), parts) in frames.iter().zip(parts) {
             let key = (runtime_number, pid, code);
             let text = parts.and_then(|parts| match self.known.get(&key) {
-                Some(text) if text.parts == parts => Some(Rc::clone(text)),
+                Some(text) if text.parts == parts => Some(Arc::clone(text)),
                 _ => self.read(memory, runtime, key, parts),
             });
             let Some(text) = text else {
@@ -161,15 +161,15 @@ impl CodeReader {
         runtime: &Runtime,
         key: (u32, u32, u64),
         parts: CodeParts,
-    ) -> Option<Rc<CodeText>> {
-        let text = Rc::new(read_text(memory, runtime, key.2, parts)?);
+    ) -> Option<Arc<CodeText>> {
+        let text = Arc::new(read_text(memory, runtime, key.2, parts)?);
         if self.known_bytes > CACHE_MAX_BYTES {
             self.known.clear();
             self.known_bytes = 0;
         }
         self.known_bytes +=
             size_of::<CodeText>() + text.name.len() + text.file.len() + text.table.len() + 64;
-        self.known.insert(key, Rc::clone(&text));
+        self.known.insert(key, Arc::clone(&text));
         Some(text)
     }
 }
