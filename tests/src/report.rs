@@ -232,10 +232,29 @@ pub struct Socket {
     pub rx_bytes: Option<u64>,
     #[serde(deserialize_with = "present")]
     pub tx_bytes: Option<u64>,
+    /// A line of CLIENT LIST, which the daemon alone asks for.
+    #[serde(deserialize_with = "present")]
+    pub redis: Option<RedisClient>,
     pub netns: u64,
     /// Who opened it, where the row is a holder's because the opener has exited.
     #[serde(deserialize_with = "present")]
     pub opener: Option<RememberedOpener>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisClient {
+    pub id: u64,
+    #[serde(deserialize_with = "present")]
+    pub name: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub library: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub user: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub last_command: Option<String>,
+    pub age_s: u64,
+    pub idle_s: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

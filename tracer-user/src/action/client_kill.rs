@@ -35,7 +35,7 @@ pub async fn run(
     idle: Duration,
 ) -> (Outcome, KillRecord) {
     let mut record = KillRecord::default();
-    let list = match list(connection).await {
+    let list = match ClientList::ask(connection).await {
         Ok(list) => list,
         Err(error) => return (failed("list redis' clients", &error, &record), record),
     };
@@ -71,13 +71,6 @@ pub async fn run(
         return (Outcome::Uncertain { error }, record);
     }
     (Outcome::Done, record)
-}
-
-async fn list(connection: &mut Connection) -> Result<ClientList, ConnectionError> {
-    let mut question = cmd("CLIENT");
-    question.arg("LIST");
-    let text: String = connection.query(&question).await?;
-    Ok(ClientList::parse(&text))
 }
 
 fn choose<'a>(

@@ -12,7 +12,7 @@ use super::{
     output,
 };
 use crate::config::Config;
-use crate::daemon::status::{RedisStatus, Status};
+use crate::daemon::status::{OpenerInRedis, RedisStatus, Status};
 use crate::daemon::{Answer, Request, ask};
 use crate::report::clean;
 
@@ -103,23 +103,40 @@ fn put(text: &mut String, status: &Status) -> std::fmt::Result {
     if !status.openers.is_empty() {
         writeln!(
             text,
-            "\n{:>8} {:<16} {:<28} {:>5} {:>6} {:>9}",
+            "\n{:>8} {:<16} {:<28} {:>5} {:>6} {:>9}  IN REDIS",
             "PID", "NAME", "UNIT", "PORT", "CONNS", "PER MIN"
         )?;
     }
     for it in &status.openers {
         writeln!(
             text,
-            "{:>8} {:<16} {:<28} {:>5} {:>6} {:>+9.1}",
+            "{:>8} {:<16} {:<28} {:>5} {:>6} {:>+9.1}  {}",
             it.pid,
             clean(it.name.as_deref().unwrap_or("-")),
             clean(it.unit.as_deref().unwrap_or("-")),
             it.port,
             it.outstanding,
-            it.growth_per_minute
+            it.growth_per_minute,
+            it.redis.as_ref().map_or("-".to_owned(), in_redis)
         )?;
     }
     Ok(())
+}
+
+/// `redis-py 5.0.8, idle 340 s after get`
+fn in_redis(it: &OpenerInRedis) -> String {
+    let library = it
+        .library
+        .as_ref()
+        .map(|library| format!("{}, ", clean(library)));
+    let command = it.last_command.as_ref();
+    let command = command.map(|command| format!(" after {}", clean(command)));
+    format!(
+        "{}idle {} s{}",
+        library.unwrap_or_default(),
+        it.idle_s,
+        command.unwrap_or_default()
+    )
 }
 
 fn put_redis(text: &mut String, redis: &RedisStatus) -> std::fmt::Result {
@@ -133,6 +150,19 @@ fn put_redis(text: &mut String, redis: &RedisStatus) -> std::fmt::Result {
         redis.state.name(),
         cause.unwrap_or_default()
     )?;
+    if let Some(connected) = redis.connected_clients {
+        let most = redis.max_clients.map(|most| format!(" of {most}"));
+        let memory = redis
+            .used_memory_bytes
+            .map(|bytes| format!(", {} MiB used", bytes >> 20));
+        let rejected = redis.rejected_connections.unwrap_or(0);
+        writeln!(
+            text,
+            "  clients      {connected}{}, {rejected} were rejected{}",
+            most.unwrap_or_default(),
+            memory.unwrap_or_default()
+        )?;
+    }
     for probe in &redis.probes {
         for summary in probe.windows.iter().flatten() {
             writeln!(

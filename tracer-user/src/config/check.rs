@@ -332,6 +332,10 @@ fn check_rest(config: &Config, problems: &mut Vec<Problem>) {
         path: vec![Step::Key("check")],
         problems,
     };
+    let share = config.check.max_clients_share;
+    block.require((0.0..=1.0).contains(&share), "max_clients_share", || {
+        format!("max_clients_share = {share} is outside 0.0 to 1.0")
+    });
     for service in &config.check.services {
         if let Err(message) = check_unit_name(service) {
             block.require(false, "services", || message);

@@ -323,6 +323,7 @@ pub struct Check {
     pub services: Vec<String>,
     #[serde(deserialize_with = "duration::deserialize")]
     pub journal_window: Duration,
+    pub max_clients_share: f64,
 }
 
 impl Default for Check {
@@ -330,6 +331,7 @@ impl Default for Check {
         Self {
             services: Vec::new(),
             journal_window: Duration::from_secs(3600),
+            max_clients_share: 0.9,
         }
     }
 }

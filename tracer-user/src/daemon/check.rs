@@ -81,12 +81,17 @@ pub fn worst(findings: &[Finding]) -> Grade {
 pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let asked = ask(&config.daemon.socket, Request::Status).await;
+    let mut ours = None;
     let redis = match asked {
         Ok(Answer::Status(status)) => {
             findings.push(of_daemon(&status));
             for watch in &config.watch.0 {
                 findings.extend(of_port(config, watch, &status));
             }
+            let ports = status.ports.iter();
+            ours = Some(ports.fold(0u32, |sum, port| {
+                sum.saturating_add(port.established_client_ends)
+            }));
             status.redis
         }
         Ok(_) | Err(_) => {
@@ -100,7 +105,7 @@ pub async fn check(config: &Config) -> Vec<Finding> {
             redis
         }
     };
-    findings.extend(of_redis(config, redis.as_ref()));
+    findings.extend(of_redis(config, redis.as_ref(), ours));
     findings.extend(of_services(config).await);
     findings
 }
@@ -237,7 +242,8 @@ async fn probe(config: &Config) -> Option<RedisStatus> {
     Probing::report(&probing).map(|report| RedisStatus::of(&report))
 }
 
-fn of_redis(config: &Config, redis: Option<&RedisStatus>) -> Vec<Finding> {
+/// `ours`: the connections that were opened from this host, where the daemon knows them.
+fn of_redis(config: &Config, redis: Option<&RedisStatus>, ours: Option<u32>) -> Vec<Finding> {
     let Some(redis) = redis else {
         return vec![finding("redis", Grade::Unknown, "not probed")];
     };
@@ -264,8 +270,24 @@ fn of_redis(config: &Config, redis: Option<&RedisStatus>) -> Vec<Finding> {
         redis.rejected_per_minute,
         policy.max_rejected_per_minute,
     ));
+    findings.push(of_clients(config.check.max_clients_share, redis, ours));
     findings.extend(redis.probes.iter().map(of_probe));
     findings
+}
+
+/// A Redis that is full refuses everybody, not only the one that leaks.
+fn of_clients(share: f64, redis: &RedisStatus, ours: Option<u32>) -> Finding {
+    let name = "redis clients";
+    let (Some(connected), Some(most)) = (redis.connected_clients, redis.max_clients) else {
+        return finding(name, Grade::Unknown, "this redis does not say");
+    };
+    let grade = match connected as f64 > share * most as f64 {
+        true => Grade::Warning,
+        false => Grade::Ok,
+    };
+    let ours = ours.map(|ours| format!(", {ours} opened from here"));
+    let figure = format!("{connected} of {most}{}", ours.unwrap_or_default());
+    finding(name, grade, figure)
 }
 
 fn of_rate(name: &str, rate: Option<f64>, limit: f64) -> Finding {

@@ -17,7 +17,6 @@ use crate::clock;
 use crate::host;
 use crate::policy::decision::{Act, Decision, Subject};
 use crate::policy::level::Level;
-use crate::policy::observation::RedisView;
 
 /// Who listens and who holds is looked up again for a CRITICAL count after this long.
 const HOLDERS_FRESH_NS: u64 = 5_000_000_000;
@@ -32,8 +31,7 @@ impl Daemon {
             self.look_at_holders();
             seen = observe::look(&self.tracer, &self.config, now_ns);
         }
-        let redis =
-            Probing::report(&self.probing).map_or_else(RedisView::default, |report| report.view());
+        let redis = Probing::view(&self.probing);
         let observation = seen.observation(&self.spared, redis);
         self.machine.observe(&observation, timestamp(now_ns))
     }
@@ -64,8 +62,12 @@ impl Daemon {
     async fn act(&mut self, act: Act) {
         // The seconds before the crossing are the ones that matter.
         self.tracer.settle_stacks(LAST_STACKS).await;
+        let clients = Probing::clients_now(&self.probing, &self.config.redis).await;
         let report = match self.tracer.report() {
-            Ok(report) => serde_json::to_value(report).unwrap_or(Value::Null),
+            Ok(mut report) => {
+                report.join(&clients.unwrap_or_default());
+                serde_json::to_value(report).unwrap_or(Value::Null)
+            }
             Err(error) => {
                 let text = format!("failed to make the report for the evidence: {error:#}");
                 self.journal.say(Priority::Error, &text, &[]);

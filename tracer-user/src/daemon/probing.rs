@@ -3,8 +3,12 @@
 use anyhow::Result;
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Config;
-use crate::redis::health::HealthChange;
+use crate::config::{self, Config};
+use crate::policy::observation::RedisView;
+use crate::redis::clients::ClientList;
+use crate::redis::connection::Connection;
+use crate::redis::endpoint::Endpoint;
+use crate::redis::health::{Answer, HealthChange};
 use crate::redis::probe::{Prober, RedisReport};
 
 /// Ends with its value: the prober stops when nobody listens.
@@ -41,6 +45,26 @@ impl Probing {
             Ok(()) = probing.reports.changed() => Told::Report,
             else => std::future::pending().await,
         }
+    }
+
+    /// The clients as Redis lists them at this moment; the prober's own list may be a minute old.
+    pub(super) async fn clients_now(
+        probing: &Option<Self>,
+        redis: &config::Redis,
+    ) -> Option<ClientList> {
+        let report = Self::report(probing)?;
+        if report.answer != Answer::Up || !report.lists_clients() {
+            return None;
+        }
+        let endpoint = Endpoint::new(redis).ok()?;
+        let mut connection = Connection::open(&endpoint).await.ok()?;
+        ClientList::ask(&mut connection).await.ok()
+    }
+
+    /// What the policy wants to know: asked at every observation, so nothing is copied.
+    pub(super) fn view(probing: &Option<Self>) -> RedisView {
+        let view = |probing: &Self| probing.reports.borrow().view();
+        probing.as_ref().map_or_else(RedisView::default, view)
     }
 
     pub(super) fn report(probing: &Option<Self>) -> Option<RedisReport> {

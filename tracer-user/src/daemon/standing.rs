@@ -8,7 +8,8 @@ use super::observe;
 use super::probing::Probing;
 use super::run::{Daemon, timestamp};
 use super::status::{
-    ManualStatus, OpenerStatus, PortStatus, RedisStatus, SCHEMA, Status, SubjectStatus,
+    ManualStatus, OpenerInRedis, OpenerStatus, PortStatus, RedisStatus, SCHEMA, Status,
+    SubjectStatus,
 };
 use super::words;
 use crate::accounting::Owner;
@@ -109,6 +110,7 @@ impl Daemon {
                 Owner::Unattributed => None,
             })
             .collect();
+        let in_redis = self.openers_in_redis();
         let openers = seen.openers.into_iter().take(MAX_OPENERS);
         openers
             .map(|opener| OpenerStatus {
@@ -118,8 +120,25 @@ impl Daemon {
                 port: opener.port,
                 outstanding: opener.outstanding,
                 growth_per_minute: opener.growth_per_minute,
+                redis: in_redis.get(&(opener.pid, opener.port)).cloned(),
             })
             .collect()
+    }
+
+    /// By PID and port, what Redis' own list says of the connections of that process.
+    fn openers_in_redis(&self) -> BTreeMap<(u32, u16), OpenerInRedis> {
+        let mut openers: BTreeMap<_, OpenerInRedis> = BTreeMap::new();
+        let report = Probing::report(&self.probing);
+        let Some(clients) = report.and_then(|report| report.clients) else {
+            return openers;
+        };
+        for (key, local, remote) in self.tracer.client_ends() {
+            if let Some(client) = clients.find(local, remote) {
+                let opener = openers.entry((key.pid, remote.port())).or_default();
+                opener.add(client);
+            }
+        }
+        openers
     }
 
     pub(super) fn ports(&self) -> String {

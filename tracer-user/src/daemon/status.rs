@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::level::Level;
+use crate::redis::clients::Client;
 use crate::redis::health;
 use crate::redis::probe::{ProbeView, RedisReport};
 use crate::report::model::Lost;
@@ -82,6 +83,19 @@ pub struct OpenerStatus {
     pub port: u16,
     pub outstanding: u32,
     pub growth_per_minute: f64,
+    /// What Redis says of its connections; null where it lists none of them.
+    pub redis: Option<OpenerInRedis>,
+}
+
+/// An opener's lines of CLIENT LIST, as of the latest one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OpenerInRedis {
+    pub clients: u32,
+    /// Of the client that is idle for longest, as are the following.
+    pub library: Option<String>,
+    pub last_command: Option<String>,
+    pub age_s: u64,
+    pub idle_s: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,6 +103,7 @@ pub struct RedisStatus {
     pub state: health::Answer,
     pub cause: Option<String>,
     pub version: Option<String>,
+    /// Ours are among [`PortStatus`].
     pub connected_clients: Option<u64>,
     pub max_clients: Option<u64>,
     pub used_memory_bytes: Option<u64>,
@@ -96,6 +111,17 @@ pub struct RedisStatus {
     pub rejected_per_minute: Option<f64>,
     pub error_replies_per_minute: Option<f64>,
     pub probes: Vec<ProbeView>,
+}
+
+impl OpenerInRedis {
+    pub fn add(&mut self, client: &Client) {
+        if self.clients == 0 || client.idle_s > self.idle_s {
+            self.library.clone_from(&client.library);
+            self.last_command.clone_from(&client.command);
+            (self.age_s, self.idle_s) = (client.age_s, client.idle_s);
+        }
+        self.clients = self.clients.saturating_add(1);
+    }
 }
 
 impl RedisStatus {

@@ -19,7 +19,7 @@ use crate::{
     policy::level::Thresholds,
     process::{Process, ProcessKey, Processes},
     report::{Listing, PortStanding, Report, model::Lost},
-    sockets::{Drift, Entry},
+    sockets::Drift,
 };
 
 impl Tracer {
@@ -76,20 +76,26 @@ impl Tracer {
             .collect()
     }
 
+    /// Client ends (local, remote), each with the process that answers for it.
+    pub fn client_ends(&self) -> impl Iterator<Item = (ProcessKey, SocketAddr, SocketAddr)> {
+        let state = &self.state;
+        let entries = state.table.iter();
+        let entries = entries.filter(|entry| entry.socket.end == End::Client);
+        entries.filter_map(
+            |entry| match accounting::owner(entry, &state.table, &state.processes) {
+                Owner::Process(key) => Some((key, entry.socket.local, entry.socket.remote)),
+                Owner::Unattributed => None,
+            },
+        )
+    }
+
     /// Client ends (local, remote) on `port` that a process of `unit` answers for.
     pub fn client_ends_of(&self, unit: &str, port: Option<u16>) -> Vec<(SocketAddr, SocketAddr)> {
-        let state = &self.state;
-        let belongs = |entry: &&Entry| {
-            let owner = accounting::owner(entry, &state.table, &state.processes);
-            let socket = &entry.socket;
-            socket.end == End::Client
-                && port.is_none_or(|port| port == socket.remote.port())
-                && matches!(owner, Owner::Process(key)
-                    if self.process(key).and_then(|it| it.unit.as_deref()) == Some(unit))
-        };
-        let entries = state.table.iter().filter(belongs);
-        entries
-            .map(|entry| (entry.socket.local, entry.socket.remote))
+        let in_unit = |key| self.process(key).and_then(|it| it.unit.as_deref()) == Some(unit);
+        let ends = self.client_ends();
+        let ends = ends.filter(|(_, _, remote)| port.is_none_or(|port| port == remote.port()));
+        ends.filter(|(key, _, _)| in_unit(*key))
+            .map(|(_, local, remote)| (local, remote))
             .collect()
     }
 

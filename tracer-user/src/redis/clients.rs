@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::connection::CLIENT_NAME;
+use super::connection::{CLIENT_NAME, Connection, ConnectionError};
 
 /// One line of CLIENT LIST.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -98,6 +98,13 @@ pub struct ClientList {
 }
 
 impl ClientList {
+    pub async fn ask(connection: &mut Connection) -> Result<Self, ConnectionError> {
+        let mut question = redis::cmd("CLIENT");
+        question.arg("LIST");
+        let text: String = connection.query(&question).await?;
+        Ok(Self::parse(&text))
+    }
+
     pub fn parse(text: &str) -> Self {
         let clients: Vec<Client> = text.lines().filter_map(Client::parse).collect();
         let ends = clients

@@ -50,6 +50,11 @@ pub struct RedisReport {
 }
 
 impl RedisReport {
+    /// Whether its clients are few enough to be listed.
+    pub fn lists_clients(&self) -> bool {
+        may_list(self.server.as_ref())
+    }
+
     /// What the policy wants to know of it.
     pub fn view(&self) -> RedisView {
         let first = self.probes.first().and_then(|probe| probe.windows[0]);
@@ -286,18 +291,11 @@ impl Prober {
             return Ok(());
         };
         self.clients_due = now + self.clients_interval;
-        let count = self
-            .server
-            .as_ref()
-            .and_then(|(_, server)| server.connected_clients);
-        if count.is_some_and(|count| count > MAX_LISTED_CLIENTS) {
+        if !may_list(self.server.as_ref().map(|(_, server)| server)) {
             self.clients = None;
             return Ok(());
         }
-        let mut command = redis::cmd("CLIENT");
-        command.arg("LIST");
-        let text = permitted(connection.query::<String>(&command).await)?;
-        self.clients = text.map(|text| Arc::new(ClientList::parse(&text)));
+        self.clients = permitted(ClientList::ask(connection).await)?.map(Arc::new);
         Ok(())
     }
 
@@ -313,6 +311,11 @@ impl Prober {
             clients: self.clients.clone(),
         }
     }
+}
+
+fn may_list(server: Option<&ServerInfo>) -> bool {
+    let count = server.and_then(|server| server.connected_clients);
+    count.is_none_or(|count| count <= MAX_LISTED_CLIENTS)
 }
 
 fn is_denied(error: &ConnectionError) -> bool {

@@ -366,6 +366,7 @@ fn socket(sources: &Sources<'_>, owner: Owner, entry: &Entry) -> SocketReport {
         tx_queue_bytes: entry.traffic.map(|traffic| traffic.send_queue_bytes),
         rx_bytes: entry.traffic.map(|traffic| traffic.bytes_received),
         tx_bytes: entry.traffic.map(|traffic| traffic.bytes_sent),
+        redis: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod build;
 mod clean;
+mod clients;
 mod json;
 mod listing;
 pub mod model;

@@ -219,6 +219,23 @@ pub struct SocketReport {
     pub tx_queue_bytes: Option<u32>,
     pub rx_bytes: Option<u64>,
     pub tx_bytes: Option<u64>,
+    /// What Redis itself says of it; null where it was not asked, or does not list it.
+    pub redis: Option<ClientReport>,
+}
+
+/// A line of Redis' CLIENT LIST.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientReport {
+    pub id: u64,
+    /// CLIENT SETNAME.
+    pub name: Option<String>,
+    /// With its version; Redis knows it from 7.2 on.
+    pub library: Option<String>,
+    pub user: Option<String>,
+    pub last_command: Option<String>,
+    pub age_s: u64,
+    /// Since its last command.
+    pub idle_s: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
