@@ -51,10 +51,26 @@ impl Home {
     /// Watches `port` without holding levels, and adds `more` to it. Nothing happens by itself
     /// for an hour: what a test sees, an event has led to.
     pub fn configure(&self, port: u16, policy: &str, more: &str) -> Result<()> {
+        self.write(port, policy, "", more)
+    }
+
+    /// As [`Home::configure`], with more of the section that says how to talk to Redis.
+    pub fn configure_redis(&self, port: u16, policy: &str, redis: &str) -> Result<()> {
+        self.write(port, policy, redis, "")
+    }
+
+    /// Replaces a part of the configuration that must be there.
+    pub fn change(&self, from: &str, to: &str) -> Result<()> {
+        let text = std::fs::read_to_string(self.config())?;
+        ensure!(text.contains(from), "no {from:?} in {text}");
+        Ok(std::fs::write(self.config(), text.replace(from, to))?)
+    }
+
+    fn write(&self, port: u16, policy: &str, redis: &str, more: &str) -> Result<()> {
         let dir = self.dir.path().display();
         let text = format!(
             "[[watch]]\nport = {port}\nhold_up = \"0s\"\nhold_down = \"0s\"\nexpected_min = 0\n\
-             [policy]\n{policy}\n[redis]\nurl = \"redis://127.0.0.1:{port}\"\n\
+             [policy]\n{policy}\n[redis]\nurl = \"redis://127.0.0.1:{port}\"\n{redis}\n\
              [daemon]\nsocket = \"{dir}/control.sock\"\ngroup = \"\"\n\
              state_dir = \"{dir}/state\"\nevidence_dir = \"{dir}/evidence\"\n\
              heartbeat = \"1h\"\nreconcile = \"1h\"\n{more}\n"
@@ -175,6 +191,14 @@ impl Daemon {
     fn find(&self, part: &str) -> Option<Line> {
         let lines = self.lines.lock().ok()?;
         lines.iter().find(|line| line.text.contains(part)).cloned()
+    }
+
+    /// The line that was the `number`th with `part` in it; from 1.
+    #[must_use]
+    pub fn nth(&self, part: &str, number: usize) -> Option<Line> {
+        let lines = self.lines.lock().ok()?;
+        let mut found = lines.iter().filter(|line| line.text.contains(part));
+        found.nth(number.checked_sub(1)?).cloned()
     }
 
     /// Waits until it says a line with `part` in it.

@@ -168,6 +168,97 @@ fn the_unit_that_listens_is_never_acted_on() -> Result<()> {
 }
 
 #[test]
+fn a_unit_has_levels_of_its_own() -> Result<()> {
+    if !gate::open("a_unit_has_levels_of_its_own", Need::Bpf) {
+        return Ok(());
+    }
+    let redis = RedisServer::start()?;
+    let (leaky, steady) = (Unit::new("leaky")?, Unit::new("steady")?);
+    let home = Home::new()?;
+    let own = "warning = 10\nleak = 20\ncritical = 30\nhold_up = \"0s\"\nhold_down = \"0s\"\n";
+    let units = unit(&leaky, &leaky.killer()) + own + &unit(&steady, "exit 1");
+    home.configure(redis.port(), QUICK, &units)?;
+    let daemon = home.start()?;
+    let _steady = steady.client(redis.port(), 9)?;
+    let _leak = leaky.client(redis.port(), 31)?;
+
+    let evidence = completed(&home, 0)?;
+    ensure!(evidence["act"]["unit"] == leaky.name(), "{evidence:#}");
+    let facts = &evidence["act"]["facts"];
+    ensure!(facts["subject"]["unit"] == leaky.name(), "{facts:#}");
+    ensure!(facts["thresholds"]["critical"] == 30, "{facts:#}");
+    ensure!(facts["count"].as_u64() >= Some(30), "{facts:#}");
+    // 80 both ends are no CRITICAL for the port.
+    let port = format!("port {}", redis.port());
+    let said = daemon.said();
+    let of_port = |line: &&String| line.contains(&port) && line.contains("-> CRITICAL");
+    ensure!(!said.iter().any(|line| of_port(&line)), "{said:#?}");
+    Ok(())
+}
+
+#[test]
+fn clients_that_are_missing_are_said() -> Result<()> {
+    if !gate::open("clients_that_are_missing_are_said", Need::Bpf) {
+        return Ok(());
+    }
+    let redis = RedisServer::start()?;
+    let home = Home::new()?;
+    home.configure(redis.port(), QUICK, "")?;
+    home.change("expected_min = 0", "expected_min = 20")?;
+    let daemon = home.start()?;
+    daemon.says("clients are missing, 0 connections where 20 are expected")?;
+    ensure!(daemon.status()?["subjects"][0]["missing"] == true);
+    let _open: Vec<_> = (0..10)
+        .map(|_| std::net::TcpStream::connect(redis.v4()))
+        .collect();
+    daemon.says("no clients are missing any more, 20 connections")?;
+    Ok(())
+}
+
+#[test]
+fn idle_connections_are_cut_off_before_anything_is_restarted() -> Result<()> {
+    if !gate::open("idle_connections_are_cut_off_before", Need::Bpf) {
+        return Ok(());
+    }
+    let redis = RedisServer::start()?;
+    let leaky = Unit::new("leaky")?;
+    let home = Home::new()?;
+    let units = format!(
+        "[[unit]]\nname = \"{}\"\nactions = [\"client-kill\", \"exec\"]\n\
+         exec = [\"/bin/false\"]\n",
+        leaky.name()
+    );
+    let policy = format!("{QUICK}\nclient_kill_idle = \"0s\"");
+    home.configure(redis.port(), &policy, &units)?;
+    let daemon = home.start()?;
+    daemon.says("redis is up")?;
+    let _leak = leaky.client(redis.port(), 60)?;
+
+    let evidence = completed(&home, 0)?;
+    ensure!(evidence["act"]["rung"] == "client-kill", "{evidence:#}");
+    ensure!(evidence["outcome"]["outcome"] == "done", "{evidence:#}");
+    ensure!(evidence["verdict"]["verdict"] == "helped", "{evidence:#}");
+    let killed = evidence["record"]["killed"].as_array().map(Vec::len);
+    ensure!(killed >= Some(40), "{killed:?} were killed: {evidence:#}");
+    daemon.says("CRITICAL -> HEALTHY")?;
+    ensure!(home.evidence().len() == 1, "{:#?}", daemon.said());
+    // The evidence has what Redis itself said of each connection.
+    let openers = evidence["report"]["openers"].as_array().cloned();
+    let leaker = openers
+        .iter()
+        .flatten()
+        .find(|opener| opener["unit"] == leaky.name());
+    let clients: Vec<_> = leaker
+        .and_then(|leaker| leaker["sockets"].as_array())
+        .into_iter()
+        .flatten()
+        .filter(|socket| socket["redis"]["age_s"].is_u64())
+        .collect();
+    ensure!(clients.len() >= 40, "{evidence:#}");
+    Ok(())
+}
+
+#[test]
 fn a_dry_run_says_what_it_would_do() -> Result<()> {
     if !gate::open("a_dry_run_says_what_it_would_do", Need::Bpf) {
         return Ok(());

@@ -1,6 +1,7 @@
 //! The daemon in trouble: Redis away, the disk full, a bad configuration, the wrong people.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
@@ -53,6 +54,62 @@ fn a_hung_redis_is_said_once_and_tracing_goes_on() -> Result<()> {
     daemon.says("redis is down")?;
     daemon.says("WARNING -> HEALTHY")?;
     ensure!(daemon.status()?["redis"]["state"] == "down");
+    Ok(())
+}
+
+/// What a client with the right to do so tells Redis, line by line.
+fn tell(redis: &RedisServer, lines: &str) -> Result<()> {
+    let mut stream = std::net::TcpStream::connect(redis.v4())?;
+    stream.set_read_timeout(Some(wait::patience()))?;
+    stream.write_all(format!("{lines}QUIT\r\n").as_bytes())?;
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers)?;
+    ensure!(!answers.contains('-'), "{answers}");
+    Ok(())
+}
+
+#[test]
+fn a_changed_password_is_said_once_and_taken_up_and_no_password_is_ever_shown() -> Result<()> {
+    if !gate::open("a_changed_password_is_said_once", Need::Bpf) {
+        return Ok(());
+    }
+    let redis = RedisServer::start()?;
+    tell(&redis, "CONFIG SET requirepass first-secret\r\n")?;
+    let home = Home::new()?;
+    // As systemd hands it over: LoadCredential=redis:PATH.
+    let credentials = home.path("credentials");
+    fs::create_dir(&credentials)?;
+    fs::write(credentials.join("redis"), "first-secret\n")?;
+    home.configure_redis(redis.port(), "", "password_credential = \"redis\"")?;
+    let env = [(
+        "CREDENTIALS_DIRECTORY",
+        credentials.clone().into_os_string(),
+    )];
+    let daemon = home.start_with(&[], &env)?;
+    daemon.says("redis is up")?;
+
+    let change = "AUTH first-secret\r\nCONFIG SET requirepass second-secret\r\n\
+                  CLIENT KILL TYPE normal\r\n";
+    tell(&redis, change)?;
+    daemon.says("redis is denied")?;
+    let open: Vec<_> = (0..13)
+        .map(|_| std::net::TcpStream::connect(redis.v4()))
+        .collect();
+    daemon.says("HEALTHY -> WARNING")?;
+    ensure!(daemon.status()?["redis"]["state"] == "denied");
+    fs::write(credentials.join("redis"), "second-secret\n")?;
+    wait::until("redis to be up again", || {
+        (daemon.count("redis is up") == 2).then_some(())
+    })?;
+    ensure!(daemon.count("redis is denied") == 1, "{:#?}", daemon.said());
+    drop(open);
+
+    let proc = std::path::PathBuf::from(format!("/proc/{}", daemon.pid()));
+    let mut shown = daemon.said().join("\n") + &daemon.status()?.to_string();
+    for file in ["cmdline", "environ"] {
+        shown += &String::from_utf8_lossy(&fs::read(proc.join(file))?);
+    }
+    ensure!(!shown.contains("-secret"), "{shown}");
     Ok(())
 }
 
@@ -184,7 +241,6 @@ fn the_control_socket_is_closed_to_others() -> Result<()> {
     fs::set_permissions(home.path(""), fs::Permissions::from_mode(0o755))?;
     let socket = daemon.socket().to_owned();
     let answer = std::thread::spawn(move || -> Result<String> {
-        use std::io::{Read, Write};
         // SAFETY: the raw call changes this thread only, which ends here.
         let changed = unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) };
         ensure!(changed == 0);
@@ -199,6 +255,54 @@ fn the_control_socket_is_closed_to_others() -> Result<()> {
     .join()
     .map_err(|_| anyhow::anyhow!("the thread panicked"))??;
     ensure!(answer.contains("only root"), "{answer}");
+    Ok(())
+}
+
+/// Asks for the status as nobody of that group; None where the file system forbids it.
+fn ask_as(socket: &std::path::Path, gid: u32) -> Result<Option<String>> {
+    let socket = socket.to_owned();
+    std::thread::spawn(move || -> Result<Option<String>> {
+        // SAFETY: the raw calls change this thread only, which ends here.
+        let changed = unsafe {
+            libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) == 0
+                && libc::syscall(libc::SYS_setresgid, gid, gid, gid) == 0
+                && libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) == 0
+        };
+        ensure!(changed, "{}", std::io::Error::last_os_error());
+        let Ok(mut stream) = UnixStream::connect(socket) else {
+            return Ok(None);
+        };
+        stream.set_read_timeout(Some(wait::patience()))?;
+        stream.write_all(b"{\"request\":\"status\"}\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(Some(text))
+    })
+    .join()
+    .map_err(|_| anyhow::anyhow!("the thread panicked"))?
+}
+
+#[test]
+fn the_control_socket_is_open_to_one_group() -> Result<()> {
+    if !gate::open("the_control_socket_is_open_to_one_group", Need::Bpf) {
+        return Ok(());
+    }
+    let redis = RedisServer::start()?;
+    let home = Home::new()?;
+    home.configure(redis.port(), "", "")?;
+    home.change("group = \"\"", "group = \"games\"")?;
+    let games = fs::read_to_string("/etc/group")?;
+    let games = games.lines().find_map(|line| line.strip_prefix("games:x:"));
+    let gid = games.and_then(|rest| rest.split(':').next()?.parse().ok());
+    let gid: u32 = gid.context("a group games in /etc/group")?;
+    let daemon = home.start()?;
+    let found = fs::metadata(daemon.socket())?;
+    ensure!(found.permissions().mode() & 0o777 == 0o660);
+    ensure!((found.uid(), found.gid()) == (0, gid));
+    fs::set_permissions(home.path(""), fs::Permissions::from_mode(0o755))?;
+    let answer = ask_as(daemon.socket(), gid)?.context("a member may connect")?;
+    ensure!(answer.contains("connleak.status/1"), "{answer}");
+    ensure!(ask_as(daemon.socket(), gid + 1)?.is_none());
     Ok(())
 }
 

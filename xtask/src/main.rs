@@ -4,6 +4,7 @@
     reason = "a developer's command: words go to the terminal"
 )]
 
+mod bench;
 mod build;
 mod cargo;
 mod debian;
@@ -41,6 +42,8 @@ enum Verb {
     Run(run::Args),
     /// Set up, build, run every test
     Test(test::Args),
+    /// Print what connleak costs on this machine: figures, no verdict
+    Bench(bench::Args),
     /// Run the kernel tests on other kernels, in virtual machines
     VmTest(vm::Args),
     /// Formatting, clippy on both sides, the import arrows
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Verb::Build => build::run(&workspace).map(succeeded),
         Verb::Run(args) => run::run(&workspace, &args),
         Verb::Test(args) => test::run(&workspace, &args),
+        Verb::Bench(args) => bench::run(&workspace, &args).map(succeeded),
         Verb::VmTest(args) => vm::run(&workspace, &args),
         Verb::Lint => lint::run(&workspace),
         Verb::Dist => dist::run(&workspace).map(succeeded),

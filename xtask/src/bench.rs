@@ -1,0 +1,29 @@
+//! `cargo xtask bench`: figures of connleak on this machine, to be read; nothing judges them.
+
+use anyhow::{Context, Result, bail};
+
+use crate::setup::{self, Scope, Wording};
+use crate::workspace::Workspace;
+use crate::{build, cargo};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only the benchmark of this name
+    name: Option<String>,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    setup::run(workspace, Scope::Tests, Wording::Changes)?;
+    let connleak = build::run(workspace)?;
+    let mut command = cargo::command(workspace);
+    command
+        .args(["bench", "--package", "connleak-tests", "--bench"])
+        .arg(args.name.as_deref().unwrap_or("*"))
+        .env("CONNLEAK_BIN", &connleak)
+        .env("CONNLEAK_PYTHON", workspace.python());
+    let status = command.status().context("failed to start cargo bench")?;
+    if !status.success() {
+        bail!("failed to run the benchmarks: {status}");
+    }
+    Ok(())
+}
