@@ -4,7 +4,8 @@
 //!
 //! `filter` says which sockets matter, `sock` and `task` read kernel structs through resolved
 //! offsets, `stack` takes registers and a stack copy, `interpreter`
-//! follows an interpreter's frames, `maps` holds every map, and each file of
+//! follows an interpreter's frames, `maps` holds every map, `notice` says when userspace is told,
+//! and each file of
 //! `programs` is one group of hooks. Programs never import each other.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // For the one atomic add in `tally`: rustc's BPF target has no fetch_add.
@@ -18,6 +19,8 @@ mod globals;
 mod interpreter;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod notice;
 #[cfg(target_arch = "bpf")]
 mod opening;
 #[cfg(target_arch = "bpf")]

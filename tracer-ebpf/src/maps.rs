@@ -8,16 +8,17 @@ use tracer_ebpf::abi::{
     counters::{Counter, CpuCounters},
     event::EventHeader,
     interpreter::Interpreter,
-    socket::{OpenerCounts, OpenerKey, SocketRecord},
+    socket::{OpenerCounts, OpenerKey, TrackedSocket},
 };
 
 /// The truth: one record a watched socket, keyed by the address of its `struct sock`.
 ///
-/// Bound: `--max-sockets`. Written here only, read by userspace when it reconciles. Full: the
+/// Bound: `--max-sockets`. Written here only, read by userspace when it is told of a change and
+/// when it reconciles. Full: the
 /// socket is not tracked and `MapFull` counts it; the next reconcile adds it if there is room.
 /// A hash and not socket-local storage, because 5.10 has no such storage for tracing programs.
 #[map]
-pub(crate) static SOCKETS: HashMap<u64, SocketRecord> = HashMap::with_max_entries(65_536, 0);
+pub(crate) static SOCKETS: HashMap<u64, TrackedSocket> = HashMap::with_max_entries(65_536, 0);
 
 /// What each process opened and closed since tracing started, right even when the ring lost it.
 ///
@@ -56,10 +57,12 @@ pub(crate) fn count(counter: Counter) {
 
 /// Puts `event` on the ring, or counts its loss.
 #[inline(always)]
-pub(crate) fn notify<T>(event: &T) {
-    if EVENTS.output::<T>(event, 0).is_err() {
+pub(crate) fn notify<T>(event: &T) -> bool {
+    let sent = EVENTS.output::<T>(event, 0).is_ok();
+    if !sent {
         count(Counter::RingFull);
     }
+    sent
 }
 
 #[inline(always)]

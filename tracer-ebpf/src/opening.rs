@@ -4,13 +4,14 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_boot_ns};
 use tracer_ebpf::abi::{
     counters::Counter,
     event::{SOCKET, SocketEvent},
-    socket::{OWN, SERVER_END, STACK_LOST, STACK_SPARED, SocketRecord},
+    socket::{OWN, SERVER_END, STACK_LOST, STACK_SPARED, SocketRecord, TrackedSocket},
 };
 
 use crate::{
     filter::Match,
     globals::config,
     maps::{SOCKETS, count, header, notify},
+    notice,
     sock::{Sock, TCP_SYN_SENT},
     stack, tally,
     task::{Task, claim},
@@ -46,20 +47,24 @@ pub(crate) fn record(sock: Sock, matched: Match) -> Option<()> {
         count(Counter::StackSpared);
     }
     // A second connect on the same socket, after a failed one, starts its life again.
-    if SOCKETS
-        .insert(sock.0, event.record, u64::from(BPF_ANY))
-        .is_err()
-    {
+    let tracked = TrackedSocket {
+        record: event.record,
+        noticed_at: notice::next_place(),
+    };
+    if SOCKETS.insert(sock.0, tracked, u64::from(BPF_ANY)).is_err() {
         count(Counter::MapFull);
         return None;
     }
-    if !wants_stack {
-        notify(&event);
-    } else if !stack::send(&event, task) {
+    if wants_stack {
+        if stack::send(&event, task) {
+            return Some(());
+        }
         event.record.flags |= STACK_LOST;
         // SAFETY: the value's memory outlives the program's run; one byte is written.
-        unsafe { (*SOCKETS.get_ptr_mut(sock.0)?).flags |= STACK_LOST };
-        notify(&event);
+        unsafe { (*SOCKETS.get_ptr_mut(sock.0)?).record.flags |= STACK_LOST };
+    }
+    if !notify(&event) {
+        notice::was_lost(sock);
     }
     Some(())
 }

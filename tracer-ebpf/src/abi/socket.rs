@@ -49,7 +49,17 @@ pub struct SocketRecord {
     pub opener_comm: [u8; 16],
 }
 
+/// Value of `SOCKETS`: a record, and the place of its latest notice.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackedSocket {
+    pub record: SocketRecord,
+    /// One more than the ring's producer position before the notice was sent; 0 if there was none.
+    pub noticed_at: u64,
+}
+
 const _: () = {
+    assert!(size_of::<TrackedSocket>() == 120);
     assert!(size_of::<SocketRecord>() == 112);
     assert!(core::mem::offset_of!(SocketRecord, opener_tgid) == 40);
     assert!(core::mem::offset_of!(SocketRecord, family) == 56);
@@ -116,10 +126,10 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{OpenerCounts, OpenerKey, SocketRecord};
+    use super::{OpenerCounts, OpenerKey, TrackedSocket};
 
     // SAFETY: repr(C), integers and byte arrays only, padding explicit: any bytes are a value.
-    unsafe impl aya::Pod for SocketRecord {}
+    unsafe impl aya::Pod for TrackedSocket {}
     // SAFETY: as above.
     unsafe impl aya::Pod for OpenerKey {}
     // SAFETY: as above.

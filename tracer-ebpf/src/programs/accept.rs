@@ -1,18 +1,17 @@
 //! accept: the process that takes a new connection from its listener holds the server end.
 
+use super::done;
+use crate::{
+    filter,
+    maps::SOCKETS,
+    notice,
+    sock::Sock,
+    task::{Task, claim},
+};
 use aya_ebpf::{
     helpers::generated::bpf_ktime_get_boot_ns,
     macros::{fexit, kretprobe},
     programs::{FExitContext, RetProbeContext},
-};
-use tracer_ebpf::abi::event::{SOCKET, SocketEvent};
-
-use super::done;
-use crate::{
-    filter,
-    maps::{SOCKETS, header, notify},
-    sock::Sock,
-    task::{Task, claim},
 };
 
 /// `inet_csk_accept(sk, flags, err, kern)`, up to 6.9: the result follows four arguments.
@@ -38,19 +37,14 @@ fn accept(sock: Sock) -> Option<()> {
         return None;
     }
     filter::matched(sock)?;
-    let record = SOCKETS.get_ptr_mut(sock.0)?;
+    let tracked = SOCKETS.get_ptr_mut(sock.0)?;
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     // SAFETY: the value's memory outlives the program's run. It cannot be destroyed before this
     // hook returns: accept has not yet given its file to anyone.
-    let record = unsafe {
-        claim(&mut *record, Task::current());
-        *record
-    };
-    notify(&SocketEvent {
-        header: header::<SocketEvent>(SOCKET, now_ns),
-        socket: sock.0,
-        record,
-    });
+    unsafe {
+        claim(&mut (*tracked).record, Task::current());
+        notice::changed(sock, tracked, now_ns);
+    }
     Some(())
 }

@@ -8,15 +8,13 @@ use aya_ebpf::{
     macros::{btf_tracepoint, fentry, kprobe, raw_tracepoint},
     programs::{BtfTracePointContext, FEntryContext, ProbeContext, RawTracePointContext},
 };
-use tracer_ebpf::abi::{
-    counters::Counter,
-    event::{DESTROYED, SOCKET, SocketEvent},
-};
+use tracer_ebpf::abi::counters::Counter;
 
 use super::done;
 use crate::{
     filter,
-    maps::{SOCKETS, count, header, notify},
+    maps::{SOCKETS, count},
+    notice,
     sock::Sock,
     tally,
 };
@@ -44,19 +42,14 @@ pub(crate) fn destroy_raw(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn release(sock: Sock) -> Option<()> {
     filter::matched(sock)?;
-    let record = SOCKETS.get_ptr_mut(sock.0)?;
+    let tracked = SOCKETS.get_ptr_mut(sock.0)?;
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     // SAFETY: the value's memory outlives the program's run, even if the entry is removed.
-    let record = unsafe {
-        (*record).released_ns = now_ns;
-        *record
-    };
-    notify(&SocketEvent {
-        header: header::<SocketEvent>(SOCKET, now_ns),
-        socket: sock.0,
-        record,
-    });
+    unsafe {
+        (*tracked).record.released_ns = now_ns;
+        notice::changed(sock, tracked, now_ns);
+    }
     Some(())
 }
 
@@ -69,18 +62,14 @@ fn destroy(sock: Sock) -> Option<()> {
     if remote_port != 0 && filter::watched(sock).is_none() {
         return None;
     }
-    let record = SOCKETS.get_ptr(sock.0)?;
+    let tracked = SOCKETS.get_ptr(sock.0)?;
     count(Counter::Matched);
     // SAFETY: the value's memory outlives the program's run, and nobody else removes it.
-    let record = unsafe { *record };
+    let tracked = unsafe { *tracked };
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     SOCKETS.remove(sock.0).ok()?;
-    tally::closed(&record);
-    notify(&SocketEvent {
-        header: header::<SocketEvent>(DESTROYED, now_ns),
-        socket: sock.0,
-        record,
-    });
+    tally::closed(&tracked.record);
+    notice::destroyed(sock, &tracked, now_ns);
     Some(())
 }

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use tracer_ebpf::abi::{
     counters::Counter,
     open_file::OpenFile,
-    socket::{SEEDED, SERVER_END, SocketRecord},
+    socket::{SEEDED, SERVER_END, SocketRecord, TrackedSocket},
 };
 
 use crate::{
@@ -186,8 +186,12 @@ fn seed(line: &OpenFile, server_end: bool) {
     record.local_addr = line.local_addr;
     record.remote_addr = line.remote_addr;
     // Fails if a hook was first, which knows better, or if the map is full.
+    let tracked = TrackedSocket {
+        record,
+        noticed_at: 0,
+    };
     if SOCKETS
-        .insert(line.socket, record, u64::from(BPF_NOEXIST))
+        .insert(line.socket, tracked, u64::from(BPF_NOEXIST))
         .is_err()
         && SOCKETS.get_ptr(line.socket).is_none()
     {

@@ -11,14 +11,14 @@ use aya_ebpf::{
 use tracer_ebpf::abi::{
     counters::Counter,
     event::{SOCKET, SocketEvent},
-    socket::{SERVER_END, SocketRecord},
+    socket::{SERVER_END, SocketRecord, TrackedSocket},
 };
 
 use super::done;
 use crate::{
     filter::{self, Match},
     maps::{SOCKETS, count, header, notify},
-    opening,
+    notice, opening,
     sock::{Sock, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT},
 };
 
@@ -58,7 +58,7 @@ fn state<const OPENS: bool>(sock: Sock, new: i32) -> Option<()> {
     }
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
-    let Some(record) = SOCKETS.get_ptr_mut(sock.0) else {
+    let Some(tracked) = SOCKETS.get_ptr_mut(sock.0) else {
         // The server end of a new connection. Any other state without a record belongs to a
         // socket older than tracing, which the iterator adds, or to a listener.
         if new != TCP_ESTABLISHED || !matched.server_end || !sock.is_tcp() {
@@ -70,7 +70,8 @@ fn state<const OPENS: bool>(sock: Sock, new: i32) -> Option<()> {
         return None;
     }
     // SAFETY: the value's memory outlives the program's run, even if the entry is removed.
-    let record = unsafe {
+    unsafe {
+        let record = &raw mut (*tracked).record;
         (*record).state = new;
         (*record).changed_ns = now_ns;
         if new == TCP_ESTABLISHED {
@@ -80,13 +81,8 @@ fn state<const OPENS: bool>(sock: Sock, new: i32) -> Option<()> {
             let (local, _) = sock.addresses((*record).family);
             (*record).local_addr = local;
         }
-        *record
-    };
-    notify(&SocketEvent {
-        header: header::<SocketEvent>(SOCKET, now_ns),
-        socket: sock.0,
-        record,
-    });
+        notice::changed(sock, tracked, now_ns);
+    }
     Some(())
 }
 
@@ -107,13 +103,19 @@ fn begin_server_end(sock: Sock, matched: Match, now_ns: u64) -> Option<()> {
     record.local_port = matched.local_port;
     record.remote_port = matched.remote_port;
     sock.describe(record);
+    let tracked = TrackedSocket {
+        record: event.record,
+        noticed_at: notice::next_place(),
+    };
     if SOCKETS
-        .insert(sock.0, event.record, u64::from(BPF_NOEXIST))
+        .insert(sock.0, tracked, u64::from(BPF_NOEXIST))
         .is_err()
     {
         count(Counter::MapFull);
         return None;
     }
-    notify(&event);
+    if !notify(&event) {
+        notice::was_lost(sock);
+    }
     Some(())
 }

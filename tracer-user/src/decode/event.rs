@@ -3,9 +3,12 @@
 use std::mem::offset_of;
 
 use bytes::Bytes;
-use tracer_ebpf::abi::event::{
-    self as abi, ConnectEvent, EventHeader, HAS_REGISTERS, InterpreterStack, ProcessEvent,
-    STACK_BOUNDED, SocketEvent,
+use tracer_ebpf::abi::{
+    event::{
+        self as abi, ConnectEvent, EventHeader, HAS_REGISTERS, InterpreterStack, ProcessEvent,
+        STACK_BOUNDED, SocketEvent,
+    },
+    socket::SocketRecord,
 };
 
 use super::{
@@ -152,6 +155,19 @@ pub(super) fn with_room(mut bytes: Vec<u8>) -> Vec<u8> {
         bytes.resize(CONNECT_FIXED_BYTES, 0);
     }
     bytes
+}
+
+/// A notice of a socket as the kernel side would send it when the socket's record is `record`, or
+/// when it was destroyed. `None` for bytes that are no notice of a socket.
+pub fn renewed(notice: &[u8], record: Option<&SocketRecord>) -> Option<Bytes> {
+    let mut event: SocketEvent = wire::read(notice)?;
+    event.header.kind = match record {
+        Some(_) => abi::SOCKET,
+        None => abi::DESTROYED,
+    };
+    event.header.length_bytes = size_of::<SocketEvent>() as u32;
+    event.record = record.copied().unwrap_or(event.record);
+    Some(Bytes::copy_from_slice(wire::bytes(&event)))
 }
 
 fn connect(bytes: &Bytes) -> Result<Event, DecodeError> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracer_ebpf::abi::{
     counters::{Counter, CpuCounters},
     interpreter::Interpreter,
-    socket::{OpenerCounts, OpenerKey, SocketRecord},
+    socket::{OpenerCounts, OpenerKey, SocketRecord, TrackedSocket},
 };
 
 use super::error::KernelError;
@@ -27,7 +27,7 @@ pub struct Counters {
 }
 
 pub struct Maps {
-    sockets: HashMap<MapData, u64, SocketRecord>,
+    sockets: HashMap<MapData, u64, TrackedSocket>,
     openers: HashMap<MapData, OpenerKey, OpenerCounts>,
     counters: PerCpuArray<MapData, CpuCounters>,
 }
@@ -81,6 +81,7 @@ impl Maps {
         self.sockets
             .iter()
             .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
+            .map(|entry| entry.map(|(address, tracked)| (address, tracked.record)))
             .collect::<Result<_, _>>()
             .map_err(failed("SOCKETS"))
     }
@@ -92,7 +93,7 @@ impl Maps {
     /// The kernel refused the look-up.
     pub fn socket(&self, address: u64) -> Result<Option<SocketRecord>, KernelError> {
         match self.sockets.get(&address, 0) {
-            Ok(record) => Ok(Some(record)),
+            Ok(tracked) => Ok(Some(tracked.record)),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(failed("SOCKETS")(error)),
         }

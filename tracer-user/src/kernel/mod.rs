@@ -18,4 +18,4 @@ pub use iterators::Walk;
 pub use load::{Kernel, Options};
 pub use maps::{Counters, Interpreters, Maps};
 pub use probes::{Family, Hook, Probes, ProgramCost};
-pub use ring::Ring;
+pub use ring::{BATCH, Ring};

@@ -1,8 +1,9 @@
 //! The pipeline: the only place that sees all stages, from the kernel's events to a report.
 //!
-//! `tracer` asks the kernel and tells `state`; `recorder` writes down what it tells, and `replay`
-//! tells it again from the file.
+//! `tracer` asks the kernel, `intake` takes its notices, and both tell `state`; `recorder` writes
+//! down what they tell, and `replay` tells it again from the file.
 
+mod intake;
 mod judging;
 mod namespaces;
 mod recorder;

@@ -98,20 +98,19 @@ impl State {
         }
     }
 
-    /// Takes over one entry of the ring.
-    pub(super) fn take_event(&mut self, bytes: &Bytes) -> Result<Event, DecodeError> {
-        let event = Event::decode(bytes)?;
+    /// Takes over one event of a recording.
+    pub(super) fn take_event(&mut self, bytes: &Bytes) -> Result<(), DecodeError> {
+        self.tell(&Event::decode(bytes)?);
+        Ok(())
+    }
+
+    pub(super) fn tell(&mut self, event: &Event) {
         // Another program on the machine is no event of a watched socket.
         self.delivered += u64::from(!matches!(event, Event::Program { .. }));
         self.at_ns = self.at_ns.max(event.time_ns().unwrap_or(0));
-        self.table.apply(&event);
-        match &event {
-            Event::Connect { socket, .. } => {
-                if let Some(opener) = socket.opener.as_ref().filter(|_| !socket.own) {
-                    self.processes
-                        .meet(opener.process, &opener.comm, Some(opener.uid));
-                }
-            }
+        self.table.apply(event);
+        match event {
+            Event::Connect { socket, .. } => self.meet_opener(socket),
             Event::Exec { process, comm } => self.processes.renew(*process, comm),
             Event::Exit { process, .. } => self.processes.end(*process),
             Event::Changed { .. }
@@ -122,11 +121,17 @@ impl State {
         // Its opener is met by then, and with it the unit.
         if let Event::Connect { socket, .. }
         | Event::Changed { socket }
-        | Event::Destroyed { socket, .. } = &event
+        | Event::Destroyed { socket, .. } = event
         {
             self.count(socket.id);
         }
-        Ok(event)
+    }
+
+    pub(super) fn meet_opener(&mut self, socket: &Socket) {
+        if let Some(opener) = socket.opener.as_ref().filter(|_| !socket.own) {
+            self.processes
+                .meet(opener.process, &opener.comm, Some(opener.uid));
+        }
     }
 
     /// Meets whoever holds a socket, and learns the kernel's HZ on the way.

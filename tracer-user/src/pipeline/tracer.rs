@@ -14,7 +14,7 @@ use super::{judging::Judging, namespaces, recorder::Recorder, state::State};
 use crate::{
     clock,
     decode::{
-        Event, interpreter,
+        interpreter,
         open_file::{self, OpenFile},
         recording::{Entry, Moment},
         socket::{Socket, SocketId},
@@ -35,11 +35,11 @@ const SETTLED: Duration = Duration::from_millis(50);
 /// A running trace: the kernel side attached, and everything it said kept up to date.
 pub struct Tracer {
     kernel: Kernel,
-    ring: Ring,
+    pub(super) ring: Ring,
     pub(super) maps: Maps,
     probes: Probes,
     ports: Vec<u16>,
-    stacks: Background<StackTag>,
+    pub(super) stacks: Background<StackTag>,
     recorder: Option<Recorder>,
     /// When the open files were last walked.
     pub(super) walked_ns: u64,
@@ -123,47 +123,7 @@ impl Tracer {
         Ok(())
     }
 
-    /// Takes over every event and stack that is there already.
-    pub fn drain(&mut self) {
-        while let Some(bytes) = self.ring.pop() {
-            self.take(&bytes);
-        }
-        while let Some((tag, stack)) = self.stacks.try_next() {
-            self.take_stack(tag, stack);
-        }
-    }
-
-    fn take(&mut self, bytes: &Bytes) {
-        self.record(|recorder, _| recorder.write(&Entry::Event(bytes.clone())));
-        let Ok(event) = self.state.take_event(bytes) else {
-            // The object is embedded in this very binary: it can only be a bug of ours.
-            debug_assert!(false, "the kernel side sent bytes that are no event");
-            return;
-        };
-        self.record(Recorder::processes);
-        match event {
-            Event::Connect { socket, sample } => {
-                let opener = socket.opener.as_ref().filter(|_| !socket.own);
-                let (Some(opener), Some(sample)) = (opener, sample) else {
-                    return;
-                };
-                let tag = (socket.id, socket.opened_ns);
-                if !self.stacks.ask(tag, opener.process, sample) {
-                    self.state.take_queue_full(socket.id);
-                    self.record(|recorder, _| recorder.write(&Entry::QueueFull(socket.id.0)));
-                }
-            }
-            Event::Exec { process, .. } => {
-                self.stacks.forget(process);
-                self.stacks.look(process);
-            }
-            Event::Program { process } => self.stacks.look(process),
-            Event::Exit { process, .. } => self.stacks.forget(process),
-            Event::Changed { .. } | Event::Destroyed { .. } | Event::Fork { .. } => {}
-        }
-    }
-
-    fn take_stack(&mut self, (id, opened_ns): StackTag, stack: Arc<Stack>) {
+    pub(super) fn take_stack(&mut self, (id, opened_ns): StackTag, stack: Arc<Stack>) {
         self.record(|recorder, _| recorder.stack(id, opened_ns, &stack));
         self.state.take_stack(id, opened_ns, stack);
     }
@@ -175,7 +135,7 @@ impl Tracer {
         self.record(Recorder::processes);
     }
 
-    fn record(&mut self, write: impl FnOnce(&mut Recorder, &mut State)) {
+    pub(super) fn record(&mut self, write: impl FnOnce(&mut Recorder, &mut State)) {
         if let Some(recorder) = &mut self.recorder {
             write(recorder, &mut self.state);
         }

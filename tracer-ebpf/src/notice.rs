@@ -1,0 +1,84 @@
+//! A notice: word on the ring that a socket changed, unless one that waits there will do.
+//!
+//! A notice only says which socket to look at. Userspace first takes all that waits off the ring,
+//! and then looks: whatever is in `SOCKETS` before the reader has passed a socket's latest notice
+//! will be seen. So of a connection that ends within the reader's pause, however often it changed,
+//! one notice crosses the border.
+
+use core::arch::asm;
+
+use aya_ebpf::bindings::{BPF_RB_CONS_POS, BPF_RB_PROD_POS};
+use tracer_ebpf::abi::{
+    event::{DESTROYED, SOCKET, SocketEvent},
+    socket::TrackedSocket,
+};
+
+use crate::{
+    maps::{EVENTS, SOCKETS, header, notify},
+    sock::Sock,
+};
+
+/// For `TrackedSocket::noticed_at`, asked before the notice is sent: it stands there or later.
+#[inline(always)]
+pub(crate) fn next_place() -> u64 {
+    EVENTS.query(u64::from(BPF_RB_PROD_POS)) + 1
+}
+
+/// Does the reader still have this socket's latest notice before it?
+#[inline(always)]
+fn waits(noticed_at: u64) -> bool {
+    EVENTS.query(u64::from(BPF_RB_CONS_POS)) < noticed_at
+}
+
+/// Tells of a change that was just made to `tracked`.
+///
+/// # Safety
+///
+/// `tracked` points to a value of `SOCKETS`.
+#[inline(always)]
+pub(crate) unsafe fn changed(sock: Sock, tracked: *mut TrackedSocket, now_ns: u64) {
+    // SAFETY: the caller's promise. Adding nothing is a full barrier on x86_64: the reader moves
+    // on before it looks, so the change must be there before we ask how far it is.
+    let noticed_at = unsafe {
+        let noticed_at = &raw mut (*tracked).noticed_at;
+        asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) noticed_at, in(reg) 0_u64);
+        noticed_at.read_volatile()
+    };
+    if waits(noticed_at) {
+        return;
+    }
+    let place = next_place();
+    // SAFETY: the caller's promise. The record may change while it is copied; whoever changes it
+    // then tells of it.
+    let sent = notify(&SocketEvent {
+        header: header::<SocketEvent>(SOCKET, now_ns),
+        socket: sock.0,
+        record: unsafe { (*tracked).record },
+    });
+    if sent {
+        // SAFETY: as above. Only now: a notice that found the ring full does not wait there.
+        unsafe { (*tracked).noticed_at = place };
+    }
+}
+
+/// Tells of a socket that was just removed from `SOCKETS`, which is a full barrier.
+#[inline(always)]
+pub(crate) fn destroyed(sock: Sock, tracked: &TrackedSocket, now_ns: u64) {
+    if waits(tracked.noticed_at) {
+        return;
+    }
+    notify(&SocketEvent {
+        header: header::<SocketEvent>(DESTROYED, now_ns),
+        socket: sock.0,
+        record: tracked.record,
+    });
+}
+
+/// A socket entered `SOCKETS` with the place of a notice that then found the ring full.
+#[inline(always)]
+pub(crate) fn was_lost(sock: Sock) {
+    if let Some(tracked) = SOCKETS.get_ptr_mut(sock.0) {
+        // SAFETY: a value of the map outlives the program's run.
+        unsafe { (*tracked).noticed_at = 0 };
+    }
+}

@@ -1,0 +1,116 @@
+//! The intake: takes notices off the ring, looks at what they name, and tells the state.
+
+use bytes::Bytes;
+
+use super::{recorder::Recorder, tracer::Tracer};
+use crate::{
+    decode::{Event, event, recording::Entry, socket::Socket},
+    kernel,
+    stacks::StackSample,
+};
+
+impl Tracer {
+    /// Takes over every event and stack that is there already.
+    pub fn drain(&mut self) {
+        loop {
+            let notices = self.ring.take();
+            let is_all = notices.len() < kernel::BATCH;
+            self.take_notices(&notices);
+            if is_all {
+                break;
+            }
+        }
+        while let Some((tag, stack)) = self.stacks.try_next() {
+            self.take_stack(tag, stack);
+        }
+    }
+
+    fn take_notices(&mut self, notices: &[Bytes]) {
+        for notice in notices {
+            match Event::decode(notice) {
+                Ok(event @ (Event::Connect { .. } | Event::Changed { .. })) => {
+                    self.take_change(notice, event);
+                }
+                // It began and ended before anyone looked.
+                Ok(Event::Destroyed { ref socket, .. })
+                    if self.state.table.get(socket.id).is_none() => {}
+                Ok(event) => self.tell(notice, event),
+                // The object is embedded in this very binary: it can only be a bug of ours.
+                Err(error) => debug_assert!(false, "{error}"),
+            }
+        }
+    }
+
+    /// A notice says how a socket was; how it is now, the kernel's map says.
+    fn take_change(&mut self, notice: &Bytes, event: Event) {
+        let (Event::Connect { socket, .. } | Event::Changed { socket }) = &event else {
+            return;
+        };
+        let id = socket.id;
+        let is_same_life = |opened_ns: Option<u64>| opened_ns == socket.opened_ns;
+        let Ok(record) = self.maps.socket(id.0) else {
+            // The notice is the best there is; the next reconcile says why the map is not.
+            return self.tell(notice, event);
+        };
+        match record {
+            Some(record) if is_same_life(Socket::from_record(id.0, &record).opened_ns) => {
+                if matches!(event, Event::Connect { .. }) {
+                    self.tell(notice, event);
+                }
+                self.tell_renewed(event::renewed(notice, Some(&record)));
+            }
+            // It ended, and its address may be another's, of whom another notice tells. Nobody
+            // needs its stack now, but its process counts what it opened.
+            _ => {
+                let known = self.state.table.get(id);
+                let ends = known.is_some_and(|entry| is_same_life(entry.socket.opened_ns));
+                self.state.meet_opener(socket);
+                self.record(Recorder::processes);
+                if ends {
+                    self.tell_renewed(event::renewed(notice, None));
+                }
+            }
+        }
+    }
+
+    fn tell_renewed(&mut self, renewed: Option<Bytes>) {
+        if let Some(bytes) = renewed
+            && let Ok(event) = Event::decode(&bytes)
+        {
+            self.tell(&bytes, event);
+        }
+    }
+
+    fn tell(&mut self, bytes: &Bytes, event: Event) {
+        self.record(|recorder, _| recorder.write(&Entry::Event(bytes.clone())));
+        self.state.tell(&event);
+        self.record(Recorder::processes);
+        match event {
+            Event::Connect {
+                socket,
+                sample: Some(sample),
+            } => self.ask_for_stack(&socket, sample),
+            Event::Exec { process, .. } => {
+                self.stacks.forget(process);
+                self.stacks.look(process);
+            }
+            Event::Program { process } => self.stacks.look(process),
+            Event::Exit { process, .. } => self.stacks.forget(process),
+            Event::Connect { sample: None, .. }
+            | Event::Changed { .. }
+            | Event::Destroyed { .. }
+            | Event::Fork { .. } => {}
+        }
+    }
+
+    fn ask_for_stack(&mut self, socket: &Socket, sample: StackSample) {
+        let Some(opener) = socket.opener.as_ref().filter(|_| !socket.own) else {
+            return;
+        };
+        let tag = (socket.id, socket.opened_ns);
+        if !self.stacks.ask(tag, opener.process, sample) {
+            self.state.take_queue_full(socket.id);
+            self.record(|recorder, _| recorder.write(&Entry::QueueFull(socket.id.0)));
+        }
+    }
+}
