@@ -5,7 +5,7 @@ use tracer_ebpf::abi::counters::Counter;
 use crate::{
     globals::{offset, port_is_watched},
     maps::count,
-    sock::Sock,
+    sock::{Ports, Sock},
 };
 
 /// A socket of a watched port.
@@ -19,11 +19,8 @@ pub(crate) struct Match {
 
 /// The match without counting, for the iterators.
 #[inline(always)]
-pub(crate) fn watched(sock: Sock) -> Option<Match> {
-    // One read: `skc_portpair` is the big-endian remote port, then the local port in host order.
-    let pair: u32 = sock.read(offset!(sock_ports))?;
-    let remote_port = (pair as u16).swap_bytes();
-    let local_port = (pair >> 16) as u16;
+pub(crate) fn watched(sock: Sock, ports: Ports) -> Option<Match> {
+    let (local_port, remote_port) = (ports.local(), ports.remote());
     if port_is_watched(remote_port) && remote_port != 0 {
         return Some(Match {
             local_port,
@@ -47,9 +44,9 @@ pub(crate) fn watched(sock: Sock) -> Option<Match> {
 
 /// Counts the event as seen, and as matched if its socket is watched.
 #[inline(always)]
-pub(crate) fn matched(sock: Sock) -> Option<Match> {
+pub(crate) fn matched(sock: Sock, ports: Ports) -> Option<Match> {
     count(Counter::Seen);
-    let found = watched(sock)?;
+    let found = watched(sock, ports)?;
     count(Counter::Matched);
     Some(found)
 }

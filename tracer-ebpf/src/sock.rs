@@ -28,10 +28,49 @@ pub(crate) fn read_kernel<T>(address: u64, offset: usize) -> Option<T> {
 #[derive(Clone, Copy)]
 pub(crate) struct Sock(pub(crate) u64);
 
+/// A socket's two ports, as they lie in `struct sock_common`.
+#[derive(Clone, Copy)]
+pub(crate) struct Ports(u32);
+
+impl Ports {
+    #[inline(always)]
+    pub(crate) fn remote(self) -> u16 {
+        (self.0 as u16).swap_bytes()
+    }
+
+    #[inline(always)]
+    pub(crate) fn local(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+}
+
 impl Sock {
     #[inline(always)]
     pub(crate) fn read<T>(self, offset: usize) -> Option<T> {
         read_kernel(self.0, offset)
+    }
+
+    /// `skc_portpair`: the big-endian remote port, then the local port in host order.
+    #[inline(always)]
+    pub(crate) fn ports(self) -> Option<Ports> {
+        self.read(offset!(sock_ports)).map(Ports)
+    }
+
+    /// [`Sock::ports`] with a plain load, for the hook that every socket of the machine passes.
+    ///
+    /// # Safety
+    ///
+    /// The socket is an argument of a tp_btf, fentry or fexit program: of those alone the verifier
+    /// knows the type, and refuses the load of any other.
+    #[inline(always)]
+    pub(crate) unsafe fn ports_of_argument(self) -> Ports {
+        // SAFETY: the kernel passes such a program a socket that is alive.
+        Ports(unsafe {
+            (self.0 as *const u8)
+                .add(offset!(sock_ports))
+                .cast::<u32>()
+                .read_volatile()
+        })
     }
 
     #[inline(always)]

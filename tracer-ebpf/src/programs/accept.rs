@@ -36,7 +36,7 @@ fn accept(sock: Sock) -> Option<()> {
     if sock.0 == 0 {
         return None;
     }
-    filter::matched(sock)?;
+    filter::matched(sock, sock.ports()?)?;
     let tracked = SOCKETS.get_ptr_mut(sock.0)?;
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };

@@ -15,33 +15,44 @@ use crate::{
     filter,
     maps::{SOCKETS, count},
     notice,
-    sock::Sock,
+    sock::{Ports, Sock},
     tally,
 };
 
 #[fentry(function = "tcp_close")]
 pub(crate) fn close_fentry(ctx: FEntryContext) -> i32 {
-    done!(release(Sock(ctx.arg(0))))
+    let sock = Sock(ctx.arg(0));
+    // SAFETY: it is an argument of this fentry program.
+    let ports = unsafe { sock.ports_of_argument() };
+    done!(release(sock, ports))
 }
 
 #[kprobe]
 pub(crate) fn close_kprobe(ctx: ProbeContext) -> u32 {
-    done!(ctx.arg(0).and_then(|sock| release(Sock(sock))))
+    done!(
+        ctx.arg(0)
+            .map(Sock)
+            .and_then(|sock| release(sock, sock.ports()?))
+    )
 }
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub(crate) fn destroy_btf(ctx: BtfTracePointContext) -> i32 {
-    done!(destroy(Sock(ctx.arg(0))))
+    let sock = Sock(ctx.arg(0));
+    // SAFETY: it is an argument of this tp_btf program.
+    let ports = unsafe { sock.ports_of_argument() };
+    done!(destroy(sock, ports))
 }
 
 #[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
 pub(crate) fn destroy_raw(ctx: RawTracePointContext) -> i32 {
-    done!(destroy(Sock(ctx.arg(0))))
+    let sock = Sock(ctx.arg(0));
+    done!(sock.ports().and_then(|ports| destroy(sock, ports)))
 }
 
 #[inline(always)]
-fn release(sock: Sock) -> Option<()> {
-    filter::matched(sock)?;
+fn release(sock: Sock, ports: Ports) -> Option<()> {
+    filter::matched(sock, ports)?;
     let tracked = SOCKETS.get_ptr_mut(sock.0)?;
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
@@ -54,12 +65,11 @@ fn release(sock: Sock) -> Option<()> {
 }
 
 #[inline(always)]
-fn destroy(sock: Sock) -> Option<()> {
+fn destroy(sock: Sock, ports: Ports) -> Option<()> {
     count(Counter::Seen);
     // `connect(AF_UNSPEC)` zeroes the remote port (tcp_disconnect), and so does a connect that
     // finds no free local port (tcp_v4_connect): only a look-up tells then.
-    let remote_port = sock.read::<u32>(crate::globals::offset!(sock_ports))? as u16;
-    if remote_port != 0 && filter::watched(sock).is_none() {
+    if ports.remote() != 0 && filter::watched(sock, ports).is_none() {
         return None;
     }
     let tracked = SOCKETS.get_ptr(sock.0)?;

@@ -9,20 +9,30 @@ use aya_ebpf::{
 };
 
 use super::done;
-use crate::{filter, opening, sock::Sock};
+use crate::{
+    filter, opening,
+    sock::{Ports, Sock},
+};
 
 #[fentry(function = "tcp_connect")]
 pub(crate) fn connect_fentry(ctx: FEntryContext) -> i32 {
-    done!(connect(Sock(ctx.arg(0))))
+    let sock = Sock(ctx.arg(0));
+    // SAFETY: it is an argument of this fentry program.
+    let ports = unsafe { sock.ports_of_argument() };
+    done!(connect(sock, ports))
 }
 
 #[kprobe]
 pub(crate) fn connect_kprobe(ctx: ProbeContext) -> u32 {
-    done!(ctx.arg(0).and_then(|sock| connect(Sock(sock))))
+    done!(
+        ctx.arg(0)
+            .map(Sock)
+            .and_then(|sock| connect(sock, sock.ports()?))
+    )
 }
 
 #[inline(always)]
-fn connect(sock: Sock) -> Option<()> {
-    let matched = filter::matched(sock)?;
+fn connect(sock: Sock, ports: Ports) -> Option<()> {
+    let matched = filter::matched(sock, ports)?;
     opening::record(sock, matched)
 }

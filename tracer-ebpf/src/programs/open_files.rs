@@ -118,7 +118,7 @@ fn list(meta: *const IterMeta, sock: Sock, mut line: OpenFile) -> Option<()> {
     if matches!(state, TCP_TIME_WAIT | TCP_NEW_SYN_RECV | TCP_SYN_RECV) {
         return None;
     }
-    let matched = filter::watched(sock)?;
+    let matched = filter::watched(sock, sock.ports()?)?;
     line.socket = sock.0;
     line.state = state;
     line.local_port = matched.local_port;

@@ -19,34 +19,48 @@ use crate::{
     filter::{self, Match},
     maps::{SOCKETS, count, header, notify},
     notice, opening,
-    sock::{Sock, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT},
+    sock::{Ports, Sock, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state_btf(ctx: BtfTracePointContext) -> i32 {
-    done!(state::<false>(Sock(ctx.arg(0)), ctx.arg::<i32>(2)))
+    let sock = Sock(ctx.arg(0));
+    // SAFETY: it is an argument of this tp_btf program.
+    let ports = unsafe { sock.ports_of_argument() };
+    done!(state::<false>(sock, ports, ctx.arg::<i32>(2)))
 }
 
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn state_raw(ctx: RawTracePointContext) -> i32 {
-    done!(state::<false>(Sock(ctx.arg(0)), ctx.arg::<i32>(2)))
+    let sock = Sock(ctx.arg(0));
+    done!(
+        sock.ports()
+            .and_then(|ports| state::<false>(sock, ports, ctx.arg::<i32>(2)))
+    )
 }
 
 /// Where `tcp_connect` cannot be hooked: SYN_SENT stands for it.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state_connect_btf(ctx: BtfTracePointContext) -> i32 {
-    done!(state::<true>(Sock(ctx.arg(0)), ctx.arg::<i32>(2)))
+    let sock = Sock(ctx.arg(0));
+    // SAFETY: it is an argument of this tp_btf program.
+    let ports = unsafe { sock.ports_of_argument() };
+    done!(state::<true>(sock, ports, ctx.arg::<i32>(2)))
 }
 
 /// As [`state_connect_btf`].
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn state_connect_raw(ctx: RawTracePointContext) -> i32 {
-    done!(state::<true>(Sock(ctx.arg(0)), ctx.arg::<i32>(2)))
+    let sock = Sock(ctx.arg(0));
+    done!(
+        sock.ports()
+            .and_then(|ports| state::<true>(sock, ports, ctx.arg::<i32>(2)))
+    )
 }
 
 #[inline(always)]
-fn state<const OPENS: bool>(sock: Sock, new: i32) -> Option<()> {
-    let matched = filter::matched(sock)?;
+fn state<const OPENS: bool>(sock: Sock, ports: Ports, new: i32) -> Option<()> {
+    let matched = filter::matched(sock, ports)?;
     let new = new as u8;
     if new == TCP_SYN_SENT {
         // The tracepoint also serves SCTP, whose sockets have other fields, and MPTCP, whose
