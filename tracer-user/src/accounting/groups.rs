@@ -167,6 +167,15 @@ impl Groups {
         }
     }
 
+    /// A socket came and went; its site may be told later.
+    pub fn pass(&mut self, owner: Owner, unit: Option<&str>, now_ns: u64) {
+        let unit = unit.map(|unit| Group::Unit(self.same_unit(unit)));
+        for group in [Some(Group::Opener(owner)), unit].into_iter().flatten() {
+            self.open(group.clone(), now_ns);
+            self.close(&group, now_ns, false);
+        }
+    }
+
     /// Drops the sockets that are no more, and were not seen to end.
     pub fn retain(&mut self, exists: impl Fn(SocketId) -> bool, now_ns: u64) {
         let gone: Vec<SocketId> = self

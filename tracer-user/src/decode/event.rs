@@ -157,15 +157,16 @@ pub(super) fn with_room(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// A notice of a socket as the kernel side would send it when the socket's record is `record`, or
-/// when it was destroyed. `None` for bytes that are no notice of a socket.
-pub fn renewed(notice: &[u8], record: Option<&SocketRecord>) -> Option<Bytes> {
+/// A notice of a socket as the kernel side would send it now that the socket's record is `record`,
+/// or that it is destroyed. `None` for bytes that are no notice of a socket.
+pub fn renewed(notice: &[u8], record: Option<&SocketRecord>, now_ns: u64) -> Option<Bytes> {
     let mut event: SocketEvent = wire::read(notice)?;
     event.header.kind = match record {
         Some(_) => abi::SOCKET,
         None => abi::DESTROYED,
     };
     event.header.length_bytes = size_of::<SocketEvent>() as u32;
+    event.header.time_ns = now_ns;
     event.record = record.copied().unwrap_or(event.record);
     Some(Bytes::copy_from_slice(wire::bytes(&event)))
 }

@@ -4,10 +4,35 @@ use bytes::Bytes;
 
 use super::{recorder::Recorder, tracer::Tracer};
 use crate::{
+    clock,
     decode::{Event, event, recording::Entry, socket::Socket},
     kernel,
     stacks::StackSample,
 };
+
+/// Stacks of sockets that came and went, unwound for the sake of their site: so many a second.
+const PASSING_STACKS: u32 = 200;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What is left of them in this second.
+#[derive(Debug, Default)]
+pub(super) struct Passing {
+    since_ns: u64,
+    taken: u32,
+}
+
+impl Passing {
+    fn take(&mut self, now_ns: u64) -> bool {
+        if now_ns.saturating_sub(self.since_ns) >= SECOND_NS {
+            *self = Self {
+                since_ns: now_ns,
+                taken: 0,
+            };
+        }
+        self.taken += 1;
+        self.taken <= PASSING_STACKS
+    }
+}
 
 impl Tracer {
     /// Takes over every event and stack that is there already.
@@ -47,29 +72,47 @@ impl Tracer {
             return;
         };
         let id = socket.id;
-        let is_same_life = |opened_ns: Option<u64>| opened_ns == socket.opened_ns;
         let Ok(record) = self.maps.socket(id.0) else {
             // The notice is the best there is; the next reconcile says why the map is not.
             return self.tell(notice, event);
         };
+        let now_ns = clock::boot_ns();
         match record {
-            Some(record) if is_same_life(Socket::from_record(id.0, &record).opened_ns) => {
+            Some(record) if Socket::from_record(id.0, &record).opened_ns == socket.opened_ns => {
                 if matches!(event, Event::Connect { .. }) {
                     self.tell(notice, event);
                 }
-                self.tell_renewed(event::renewed(notice, Some(&record)));
+                self.tell_renewed(event::renewed(notice, Some(&record), now_ns));
             }
-            // It ended, and its address may be another's, of whom another notice tells. Nobody
-            // needs its stack now, but its process counts what it opened.
-            _ => {
-                let known = self.state.table.get(id);
-                let ends = known.is_some_and(|entry| is_same_life(entry.socket.opened_ns));
-                self.state.meet_opener(socket);
-                self.record(Recorder::processes);
-                if ends {
-                    self.tell_renewed(event::renewed(notice, None));
-                }
+            // Its address may be another's by now, of whom another notice tells.
+            _ => self.take_gone(notice, event, now_ns),
+        }
+    }
+
+    /// The socket ended before anyone looked.
+    fn take_gone(&mut self, notice: &Bytes, event: Event, now_ns: u64) {
+        let (Event::Connect { socket, .. } | Event::Changed { socket }) = &event else {
+            return;
+        };
+        let ended = event::renewed(notice, None, now_ns);
+        let known = self.state.table.get(socket.id);
+        if known.is_some_and(|entry| entry.socket.opened_ns == socket.opened_ns) {
+            return self.tell_renewed(ended);
+        }
+        self.state.pass(socket, now_ns);
+        self.record(|recorder, state| {
+            for bytes in [Some(notice.clone()), ended].into_iter().flatten() {
+                recorder.write(&Entry::Event(bytes));
             }
+            recorder.processes(state);
+        });
+        if let Event::Connect {
+            socket,
+            sample: Some(sample),
+        } = event
+            && self.passing.take(now_ns)
+        {
+            self.ask_for_stack(&socket, sample);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     accounting::{self, Owner, RunningCounts},
     clock::{self, Clock},
     config::CountMode,
-    decode::socket::{End, SocketId},
+    decode::socket::{End, Socket, SocketId},
     host::Host,
     kernel::Walk,
     policy::level::Thresholds,
@@ -175,6 +175,19 @@ impl State {
                 self.counts.forget(id, now_ns);
                 self.groups.forget(id, now_ns);
             }
+        }
+    }
+
+    /// A socket came and went without ever being in the table.
+    pub(super) fn pass(&mut self, socket: &Socket, now_ns: u64) {
+        self.at_ns = self.at_ns.max(now_ns);
+        self.delivered += 1;
+        self.meet_opener(socket);
+        let opener = socket.opener.as_ref().filter(|_| !socket.own);
+        if let (End::Client, Some(opener)) = (socket.end, opener) {
+            let owner = Owner::Process(opener.process);
+            let unit = unit(owner, &self.processes);
+            self.groups.pass(owner, unit, now_ns);
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use bytes::Bytes;
 
-use super::{judging::Judging, namespaces, recorder::Recorder, state::State};
+use super::{intake::Passing, judging::Judging, namespaces, recorder::Recorder, state::State};
 use crate::{
     clock,
     decode::{
@@ -40,6 +40,7 @@ pub struct Tracer {
     probes: Probes,
     ports: Vec<u16>,
     pub(super) stacks: Background<StackTag>,
+    pub(super) passing: Passing,
     recorder: Option<Recorder>,
     /// When the open files were last walked.
     pub(super) walked_ns: u64,
@@ -84,6 +85,7 @@ impl Tracer {
             probes,
             ports: options.ports.clone(),
             stacks,
+            passing: Passing::default(),
             recorder,
             walked_ns: 0,
             state: State::new(judging),
