@@ -48,12 +48,12 @@ pub(crate) unsafe fn changed(sock: Sock, tracked: *mut TrackedSocket, now_ns: u6
         return;
     }
     let place = next_place();
-    // SAFETY: the caller's promise. The record may change while it is copied; whoever changes it
-    // then tells of it.
+    // SAFETY: the caller's promise. It may change while it is copied; whoever changes it tells.
+    let record = unsafe { (*tracked).record };
     let sent = notify(&SocketEvent {
         header: header::<SocketEvent>(SOCKET, now_ns),
         socket: sock.0,
-        record: unsafe { (*tracked).record },
+        record,
     });
     if sent {
         // SAFETY: as above. Only now: a notice that found the ring full does not wait there.

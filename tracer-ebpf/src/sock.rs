@@ -64,13 +64,9 @@ impl Sock {
     /// knows the type, and refuses the load of any other.
     #[inline(always)]
     pub(crate) unsafe fn ports_of_argument(self) -> Ports {
+        let address = (self.0 as *const u8).wrapping_add(offset!(sock_ports));
         // SAFETY: the kernel passes such a program a socket that is alive.
-        Ports(unsafe {
-            (self.0 as *const u8)
-                .add(offset!(sock_ports))
-                .cast::<u32>()
-                .read_volatile()
-        })
+        Ports(unsafe { address.cast::<u32>().read_volatile() })
     }
 
     #[inline(always)]
