@@ -30,3 +30,4 @@ pub mod redis;
 pub mod report;
 pub mod sockets;
 pub mod stacks;
+pub mod top;

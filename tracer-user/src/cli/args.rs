@@ -22,6 +22,8 @@ and what to do).\n`connleak doctor` also exits 1: tracing can run, but degraded.
 pub(super) enum Command {
     /// Watch connections open and close; the report at the end, or on Ctrl-C
     Trace(TraceArgs),
+    /// Watch the openers live in this terminal: of the daemon that runs here, else traced anew
+    Top(TopArgs),
     /// Print the report of a recorded trace; needs neither root nor that kernel
     Replay(ReplayArgs),
     /// List every watched socket with its holders, now, without tracing
@@ -135,6 +137,23 @@ pub(super) struct TraceArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(super) struct TopArgs {
+    #[command(flatten)]
+    pub(super) control: ControlArgs,
+    /// Trace this port here, whatever a daemon watches; can be given several times
+    #[arg(long = "port", value_name = "PORT", value_parser = port)]
+    pub(super) ports: Vec<u16>,
+    /// Look again this often
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
+    pub(super) interval: Duration,
+    /// How connect, close and accept are hooked, where no daemon is asked
+    #[arg(long, value_enum, default_value_t = ProbeChoice::Auto)]
+    pub(super) probes: ProbeChoice,
+    #[command(flatten)]
+    pub(super) btf: BtfArgs,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(super) struct ReplayArgs {
     /// What `connleak trace --record FILE` wrote
     #[arg(value_name = "FILE")]
@@ -228,6 +247,14 @@ fn port(text: &str) -> Result<u16, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write 60s or 5m"))
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < Duration::from_millis(100) {
+        return Err("looking more often than every 100ms shows nothing more".to_owned());
+    }
+    Ok(interval)
 }
 
 fn stack_bytes(text: &str) -> Result<u32, String> {

@@ -9,6 +9,7 @@ mod output;
 mod replay;
 mod snapshot;
 mod status;
+mod top;
 mod trace;
 
 use std::process::ExitCode;
@@ -75,6 +76,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
     };
     match args.command {
         Command::Trace(args) => runtime()?.block_on(trace::run(args)),
+        Command::Top(args) => runtime()?.block_on(top::run(args)),
         Command::Replay(args) => replay::run(&args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Doctor(args) => runtime()?.block_on(doctor::run(args)),

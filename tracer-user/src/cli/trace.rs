@@ -118,7 +118,7 @@ fn options(args: &TraceArgs) -> Options {
 }
 
 /// `tracing :6379 (connect by state, close by state+destroy, accept by listener)`
-fn announcement(ports: &[u16], probes: &Probes) -> String {
+pub(super) fn announcement(ports: &[u16], probes: &Probes) -> String {
     let ports: Vec<String> = ports.iter().map(|port| format!(":{port}")).collect();
     let hooks: Vec<String> = [Hook::Connect, Hook::Close, Hook::Accept]
         .into_iter()

@@ -13,4 +13,4 @@ pub use clean::clean;
 pub use json::json;
 pub use listing::{Listing, Whose};
 pub use model::Report;
-pub use table::{Style, table};
+pub use table::{Style, opener_lines, socket_line, table};

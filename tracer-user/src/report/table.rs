@@ -29,30 +29,59 @@ const WITHOUT_SOCKETS_MAX: usize = 10;
 /// Renders `report`.
 pub fn table(report: &Report, rules: &SiteRules, style: Style) -> String {
     let mut page = Page {
-        text: String::new(),
+        lines: Vec::new(),
         style,
     };
     page.totals(report);
     page.openers(report, rules);
     page.servers(report);
     page.losses(report);
-    page.text
+    page.text()
+}
+
+/// What the table says of one opener below its row, line by line and without indentation.
+pub fn opener_lines(
+    opener: &OpenerReport,
+    own_netns: Option<u32>,
+    rules: &SiteRules,
+) -> Vec<(Paint, String)> {
+    let mut page = Page {
+        lines: Vec::new(),
+        style: Style {
+            color: false,
+            width: usize::MAX,
+            sockets: false,
+        },
+    };
+    page.facts(opener, own_netns, rules);
+    let unindented = |line: String| line.strip_prefix(INDENT).unwrap_or(&line).to_owned();
+    let lines = page.lines.into_iter();
+    lines
+        .map(|(paint, line)| (paint, unindented(line)))
+        .collect()
 }
 
 struct Page {
-    text: String,
+    lines: Vec<(Paint, String)>,
     style: Style,
 }
 
 impl Page {
     fn line(&mut self, paint: Paint, line: &str) {
-        let cut = cut(line, self.style.width);
-        // Writing to a String cannot fail.
-        let _ = if self.style.color && paint != Paint::new() {
-            writeln!(self.text, "{paint}{cut}{paint:#}")
-        } else {
-            writeln!(self.text, "{cut}")
-        };
+        self.lines.push((paint, cut(line, self.style.width)));
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (paint, line) in &self.lines {
+            // Writing to a String cannot fail.
+            let _ = if self.style.color && *paint != Paint::new() {
+                writeln!(text, "{paint}{line}{paint:#}")
+            } else {
+                writeln!(text, "{line}")
+            };
+        }
+        text
     }
 
     fn totals(&mut self, report: &Report) {
@@ -128,6 +157,15 @@ impl Page {
 
     fn opener(&mut self, opener: &OpenerReport, own_netns: Option<u32>, rules: &SiteRules) {
         self.line(Paint::new().bold(), &headline(opener));
+        self.facts(opener, own_netns, rules);
+        if self.style.sockets {
+            for socket in &opener.sockets {
+                self.line(Paint::new(), &format!("{INDENT}{}", socket_line(socket)));
+            }
+        }
+    }
+
+    fn facts(&mut self, opener: &OpenerReport, own_netns: Option<u32>, rules: &SiteRules) {
         if !opener.cmdline.is_empty() {
             let command = clean(&opener.cmdline.join(" "));
             self.line(Paint::new().dimmed(), &format!("{INDENT}{command}"));
@@ -162,11 +200,6 @@ impl Page {
         self.trend(&opener.trend);
         for stack in &opener.stacks {
             self.stack(stack, rules);
-        }
-        if self.style.sockets {
-            for socket in &opener.sockets {
-                self.line(Paint::new(), &format!("{INDENT}{}", socket_line(socket)));
-            }
         }
     }
 
@@ -353,7 +386,8 @@ fn headline(opener: &OpenerReport) -> String {
     ])
 }
 
-fn socket_line(socket: &SocketReport) -> String {
+/// One socket with its holders.
+pub fn socket_line(socket: &SocketReport) -> String {
     let holders: Vec<String> = socket
         .holders
         .iter()

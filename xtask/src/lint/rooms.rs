@@ -1,7 +1,7 @@
 //! The rooms of tracer-user and the arrows between them: data flows down this table.
 
 /// A room may import from these rooms, from itself and from [`GIVEN`], from no other.
-pub(super) const ROOMS: [(&str, Sees); 18] = [
+pub(super) const ROOMS: [(&str, Sees); 19] = [
     // Given: values that everything may know.
     ("config", Sees::Only(&[])),
     ("clock", Sees::Only(&[])),
@@ -46,6 +46,8 @@ pub(super) const ROOMS: [(&str, Sees); 18] = [
         "export",
         Sees::Only(&["accounting", "policy", "report", "history"]),
     ),
+    // A report on a screen, and the keys that move it.
+    ("top", Sees::Only(&["stacks", "policy", "report"])),
     // What puts them together.
     ("pipeline", Sees::All),
     ("daemon", Sees::All),
