@@ -35,6 +35,7 @@ pub mod report;
 pub mod scene;
 pub mod script;
 pub mod server;
+pub mod tmux;
 pub mod tracer;
 pub mod truth;
 pub mod unit;

@@ -99,6 +99,7 @@ fn stack(outstanding: u64) -> StackReport {
         oldest_age_s: Some(9.0),
         youngest_age_s: Some(1.0),
         site: None,
+        verdict: None,
         frames: vec![frame],
         note: None,
     }

@@ -50,7 +50,7 @@ const fn package(name: &'static str, scope: Scope, instead: Instead) -> Package 
     }
 }
 
-const EVERYWHERE: [Package; 8] = [
+const EVERYWHERE: [Package; 9] = [
     package("gcc", Scope::Demo, Instead::Program("cc")),
     package(
         "redis-server",
@@ -71,6 +71,7 @@ const EVERYWHERE: [Package; 8] = [
         Instead::Header("hiredis/hiredis.h"),
     ),
     package("python3-venv", Scope::Tests, Instead::Nothing),
+    package("tmux", Scope::Tests, Instead::Program("tmux")),
 ];
 
 /// Only where the distribution compiled `core` for the BPF target.
