@@ -52,6 +52,8 @@ enum Verb {
     Dist,
     /// Trace a leaking client on a private redis-server and print the report
     Demo(demo::Args),
+    /// Draw `connleak top` over the demo's client into the README's picture
+    Screenshot,
 }
 
 fn main() -> ExitCode {
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Lint => lint::run(&workspace),
         Verb::Dist => dist::run(&workspace).map(succeeded),
         Verb::Demo(args) => demo::run(&workspace, &args),
+        Verb::Screenshot => demo::screenshot::run(&workspace).map(succeeded),
     });
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

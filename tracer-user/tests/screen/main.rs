@@ -33,8 +33,12 @@ fn is_inside() -> bool {
 
 fn take_the_screen() -> Result<Screen> {
     let mut screen = Screen::enter()?;
-    screen.draw(|frame| frame.render_widget("the screen is taken", frame.area()))?;
+    show(&mut screen, "the screen is taken")?;
     Ok(screen)
+}
+
+fn show(screen: &mut Screen, words: &str) -> Result<()> {
+    Ok(screen.draw(|frame| frame.render_widget(words, frame.area()))?)
 }
 
 fn wait_for_a_key() -> Result<()> {
@@ -57,17 +61,18 @@ fn a_panic_gives_the_terminal_back_before_its_words() -> Result<()> {
 #[test]
 fn a_panic_of_another_thread_leaves_the_screen_alone_and_is_told_after_it() -> Result<()> {
     if is_inside() {
-        let screen = take_the_screen()?;
+        let mut screen = take_the_screen()?;
         wait_for_a_key()?;
         let _ = thread::spawn(|| panic!("{WORDS}")).join();
+        show(&mut screen, "the thread has ended")?;
         wait_for_a_key()?;
         drop(screen);
         return Ok(());
     }
     let tmux = terminal("a_panic_of_another_thread_leaves_the_screen_alone_and_is_told_after_it")?;
     tmux.press("x")?;
-    let lines = tmux.screen()?;
-    ensure!(lines[0] == "the screen is taken", "{lines:#?}");
+    let lines = tmux.shows("the thread has ended")?;
+    ensure!(lines.concat() == "the thread has ended", "{lines:#?}");
     tmux.press("x")?;
     tmux.shows(WORDS)?;
     tmux.is_restored()

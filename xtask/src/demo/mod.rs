@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: a leaking client on a private redis-server, traced, on any machine.
 
 mod child;
+pub(crate) mod screenshot;
 mod server;
 
 use std::process::{Command, ExitCode, Stdio};
