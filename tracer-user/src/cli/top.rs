@@ -30,17 +30,18 @@ pub(super) async fn run(args: TopArgs) -> Result<ExitCode> {
     refuse_what_is_no_screen()?;
     // Before attaching: a signal that comes early must detach, too.
     let mut signals = Signals::listen()?;
-    let source = Source::choose(&args).await?;
+    // Detaching takes a moment: the screen, taken later, is given back before.
+    let mut source = Source::choose(&args).await?;
     let mut screen = Screen::enter()
         .context("failed to take the terminal; use `connleak trace` where there is none")?;
-    watch(&mut screen, source, &mut signals, args.interval).await?;
+    watch(&mut screen, &mut source, &mut signals, args.interval).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Until somebody quits, a signal ends it, or the terminal is gone.
 async fn watch(
     screen: &mut Screen,
-    mut source: Source,
+    source: &mut Source,
     signals: &mut Signals,
     period: Duration,
 ) -> Result<()> {
