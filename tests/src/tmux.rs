@@ -28,7 +28,6 @@ impl Tmux {
             .args(["-D", "-u", "-f", "/dev/null", "-S"])
             .arg(&socket)
             .env("LC_ALL", "C.UTF-8")
-            .env("PS1", format!("{PROMPT} "))
             .env_remove("NO_COLOR")
             .env_remove("TMUX")
             .stdin(Stdio::null())
@@ -44,7 +43,9 @@ impl Tmux {
         wait::until("tmux listens", || tmux.socket.exists().then_some(()))?;
         let (columns, rows) = (columns.to_string(), rows.to_string());
         tmux.ask(&["new-session", "-d", "-x", &columns, "-y", &rows, "sh"])?;
-        tmux.shows(PROMPT)?;
+        // Not by the environment: root's shell overrules it.
+        tmux.run(&format!("PS1='{PROMPT} '"))?;
+        tmux.prompts()?;
         Ok(tmux)
     }
 
@@ -102,12 +103,23 @@ impl Tmux {
             let expected = value.to_owned();
             wait::until_equal(name, &expected, || self.variable(name))?;
         }
-        self.shows(PROMPT)?;
+        self.prompts()?;
         self.run("stty -a | tr ' ' '\\n' | grep -xe icanon -e echo -e opost | sort | tr '\\n' .")?;
         self.until("a terminal that edits and echoes", |lines| {
             lines
                 .iter()
                 .any(|line| line.starts_with("echo.icanon.opost."))
+        })
+        .map(drop)
+    }
+
+    /// Waits until the shell waits for a command.
+    fn prompts(&self) -> Result<()> {
+        self.until("the shell's prompt", |lines| {
+            lines
+                .iter()
+                .rfind(|it| !it.is_empty())
+                .is_some_and(|it| it == PROMPT)
         })
         .map(drop)
     }
