@@ -148,6 +148,9 @@ pub fn compile_all(dir: &Path) -> Result<()> {
         let Some(name) = source.file_stem() else {
             continue;
         };
+        if source.is_dir() {
+            continue;
+        }
         if source.extension().is_some_and(|e| e == "py") {
             std::fs::copy(&source, dir.join(source.file_name().unwrap_or(name)))?;
             continue;

@@ -9,9 +9,11 @@
 //! | `CONNLEAK_CLIENTS` | folder of compiled clients, scripts and this package's programs | built on demand |
 //! | `CONNLEAK_PYTHON` | a Python that has redis-py | `~/.cache/connleak/venv/bin/python` |
 //! | `CONNLEAK_PYTHONS` | folder of the other Pythons | `~/.cache/connleak/pythons` |
+//! | `CONNLEAK_NODE_MODULES` | Node's Redis clients | `~/.cache/connleak/node/node_modules` |
 //! | `CONNLEAK_PROBES` | probe family to force | `auto` |
 //! | `CONNLEAK_SKIPS` | file that collects `test: reason` of skipped tests | none |
 //! | `CONNLEAK_SLOW` | factor on deadlines, for emulated machines | 1 |
+//! | `CONNLEAK_WRITE_TABLE` | write the README's table of languages, do not compare it | compare |
 //! | `CONNLEAK_HOSTILE_SECONDS` | length of the hostile load | 60, emulated 5 |
 
 pub mod actor;
@@ -25,6 +27,7 @@ pub mod difference;
 pub mod gate;
 pub mod guest;
 pub mod kernel_ids;
+pub mod languages;
 pub mod model;
 pub mod netns;
 pub mod peer;

@@ -84,6 +84,24 @@ pub fn pythons() -> Result<PathBuf> {
     }
 }
 
+/// Where Node's clients lie: `CONNLEAK_NODE_MODULES`, else where setup installs them.
+pub fn node_modules() -> Result<PathBuf> {
+    let path = match std::env::var_os("CONNLEAK_NODE_MODULES") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let home = std::env::var_os("HOME").context("HOME is unset")?;
+            PathBuf::from(home).join(".cache/connleak/node/node_modules")
+        }
+    };
+    if !path.exists() {
+        bail!(
+            "failed to find Node's Redis clients at {}; run `cargo xtask setup`",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
 /// Sources of the clients that are not Rust.
 #[must_use]
 pub fn client_sources() -> PathBuf {
@@ -99,6 +117,15 @@ fn programs_dir() -> Result<PathBuf> {
     } else {
         dir.to_path_buf()
     })
+}
+
+/// A folder in the target directory for what this process alone makes.
+pub fn scratch(name: &str) -> Result<PathBuf> {
+    let dir = target_dir()?
+        .join("clients")
+        .join(format!("{name}.{}", std::process::id()));
+    std::fs::create_dir_all(&dir).with_context(|| format!("failed to make {}", dir.display()))?;
+    Ok(dir)
 }
 
 fn target_dir() -> Result<PathBuf> {

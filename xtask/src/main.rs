@@ -10,6 +10,7 @@ mod cargo;
 mod debian;
 mod demo;
 mod dist;
+mod languages;
 mod lint;
 mod run;
 mod setup;
@@ -48,6 +49,8 @@ enum Verb {
     VmTest(vm::Args),
     /// Formatting, clippy on both sides, the import arrows
     Lint,
+    /// Run every language's client and write what the report shows into the README
+    Languages,
     /// Build a Debian package in target/dist
     Dist,
     /// Trace a leaking client on a private redis-server and print the report
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&workspace, &args).map(succeeded),
         Verb::VmTest(args) => vm::run(&workspace, &args),
         Verb::Lint => lint::run(&workspace),
+        Verb::Languages => languages::run(&workspace),
         Verb::Dist => dist::run(&workspace).map(succeeded),
         Verb::Demo(args) => demo::run(&workspace, &args),
         Verb::Screenshot => demo::screenshot::run(&workspace).map(succeeded),

@@ -120,6 +120,9 @@ pub(super) struct TraceArgs {
     /// Stacks taken in full a second and process; beyond it, one in sixteen
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(super) stacks_per_second: u32,
+    /// Name Java frames: has JVMs write /tmp/perf-PID.map, with `jcmd` as their user
+    #[arg(long)]
+    pub(super) java_perfmap: bool,
     /// Most sockets that are tracked at once
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub(super) max_sockets: u32,

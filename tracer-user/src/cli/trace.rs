@@ -48,6 +48,9 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
     let recorder = args.record.as_deref().map(Recorder::create).transpose()?;
     let mut code = ExitCode::SUCCESS;
     let mut tracer = Tracer::start_recorded(&options(&args), judging, recorder)?;
+    if args.java_perfmap {
+        tracer.allow_java_perfmap();
+    }
     output::say(&announcement(&args.ports.ports, tracer.probes()));
 
     let live = args.output == Format::Table && io::stdout().is_terminal();

@@ -373,6 +373,8 @@ pub struct Limits {
     #[serde(deserialize_with = "size::deserialize")]
     pub stack_bytes: u64,
     pub stacks_per_second: u32,
+    /// JVMs are asked, with `jcmd`, to write down what they have compiled.
+    pub java_perfmap: bool,
     #[serde(deserialize_with = "size::deserialize")]
     pub symbol_cache_bytes: u64,
 }
@@ -384,6 +386,7 @@ impl Default for Limits {
             ring_bytes: 4 << 20,
             stack_bytes: 32 << 10,
             stacks_per_second: 200,
+            java_perfmap: false,
             symbol_cache_bytes: 64 << 20,
         }
     }

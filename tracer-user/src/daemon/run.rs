@@ -136,6 +136,9 @@ pub async fn run(options: DaemonOptions) -> Result<()> {
         journal.say(Priority::Warning, &warning, &[("EVENT", "control")]);
     }
     let tracer = Tracer::start(&options.tracing(&config), Judging::from(&config))?;
+    if config.limits.java_perfmap {
+        tracer.allow_java_perfmap();
+    }
     let (done_sender, mut done) = mpsc::unbounded_channel();
     let mut daemon = Daemon::new(options, config, tracer, journal, done_sender)?;
     daemon.begin();

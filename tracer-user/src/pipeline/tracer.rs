@@ -57,6 +57,11 @@ impl Tracer {
         Self::start_recorded(options, judging, None)
     }
 
+    /// JVMs may be asked, with `jcmd`, to write down what they have compiled.
+    pub fn allow_java_perfmap(&self) {
+        self.stacks.allow_java_perfmap();
+    }
+
     /// Starts it, and writes all it is told to `recorder`.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ enum Job<Tag> {
         interpreter: NamedFrames,
     },
     Forget(ProcessKey),
+    AllowJavaPerfmap,
 }
 
 /// A handle on the thread; it ends when the handle is dropped. `Tag` says whose a stack is.
@@ -105,6 +106,12 @@ impl<Tag: Send + 'static> Background<Tag> {
         let _ = self.jobs.try_send(Job::Forget(process));
     }
 
+    /// JVMs may be asked what they have compiled.
+    pub fn allow_java_perfmap(&self) {
+        // At the start, when nothing waits.
+        let _ = self.jobs.try_send(Job::AllowJavaPerfmap);
+    }
+
     /// Stacks that were asked for and have not come back.
     pub fn waiting(&self) -> usize {
         self.waiting
@@ -130,6 +137,7 @@ fn work<Tag>(
     todo: &Receiver<Job<Tag>>,
     done: &UnboundedSender<(Tag, Arc<Stack>)>,
 ) {
+    let mut config = config.clone();
     let mut resolver = Resolver::new(config.clone());
     let mut known: HashSet<Arc<Stack>> = HashSet::new();
     let mut at_rest = true;
@@ -175,6 +183,10 @@ fn work<Tag>(
                 }
             }
             Job::Forget(process) => resolver.forget(process),
+            Job::AllowJavaPerfmap => {
+                config.java_perfmap = true;
+                resolver.allow_java_perfmap();
+            }
         }
     }
 }

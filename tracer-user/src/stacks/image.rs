@@ -9,6 +9,7 @@ use framehop::ExplicitModuleSectionInfo;
 use gimli::UnwindSection;
 
 use super::elf::{Elf, ElfError, ElfSource, u32_at};
+use super::gopclntab;
 use super::symbolize::{NameSources, NamedFrame, Names};
 
 /// Two mappings with equal keys are the same bytes: a file that was replaced has another inode,
@@ -116,7 +117,7 @@ impl Image {
     }
 
     pub(super) fn is_go(&self) -> bool {
-        self.elf.section(".gopclntab").is_some()
+        gopclntab::is_go(&self.elf)
     }
 
     pub(super) fn names_bytes(&self) -> u64 {

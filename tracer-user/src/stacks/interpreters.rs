@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
-use super::python::{CodeReader, Discovery, Looked, Runtime};
+use super::php;
+use super::python::{self, CodeReader, Looked};
 use super::resolver::start_ticks;
 use super::{Frame, ProcessKey};
 
@@ -89,6 +90,35 @@ const TRIES: [Duration; 6] = [
     Duration::from_millis(2_000),
 ];
 
+/// What naming the frames of one process needs to know.
+#[derive(Debug, PartialEq, Eq)]
+enum Runtime {
+    Python(python::Runtime),
+    Php,
+}
+
+/// Finds whichever interpreter a process runs.
+#[derive(Default)]
+struct Discovery {
+    python: python::Discovery,
+    php: php::Discovery,
+}
+
+impl Discovery {
+    fn look(&mut self, pid: u32) -> (Looked, Option<(Runtime, FrameLayout)>) {
+        match self.python.look(pid) {
+            (Looked::Nothing, _) => {
+                let (looked, layout) = self.php.look(pid);
+                (looked, layout.map(|layout| (Runtime::Php, layout)))
+            }
+            (looked, found) => (
+                looked,
+                found.map(|(runtime, layout)| (Runtime::Python(runtime), layout)),
+            ),
+        }
+    }
+}
+
 /// What is known of each runtime, by the number that comes back with its frames.
 #[derive(Debug, Default)]
 struct Runtimes {
@@ -165,9 +195,13 @@ impl Interpreters {
         }
         match self.runtimes.get(sample.runtime) {
             Some(runtime) => {
-                let frames = self
-                    .code
-                    .name(&runtime, sample.runtime, process.pid, &sample.frames);
+                let frames = match &*runtime {
+                    Runtime::Python(python) => {
+                        self.code
+                            .name(python, sample.runtime, process.pid, &sample.frames)
+                    }
+                    Runtime::Php => php::name(process.pid, &sample.frames),
+                };
                 for frame in frames {
                     named.unnamed += usize::from(frame.function.is_none());
                     named.frames.push(frame);

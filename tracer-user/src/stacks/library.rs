@@ -8,7 +8,8 @@ type LibraryRule = (&'static [FrameKind], Subject, &'static [&'static str]);
 
 pub(super) const LIBRARY_RULES: &[LibraryRule] = &[
     (&[], Module, SYSTEM_MODULES),
-    (&[Native, Jit], Module, INTERPRETER_MODULES),
+    (&[Native, Jit, Php], Module, INTERPRETER_MODULES),
+    (&[Jit], Function, JAVA_FUNCTIONS),
     (&[Native], Function, C_FUNCTIONS),
     (&[Native], Function, RUST_FUNCTIONS),
     (&[Native], File, RUST_FILES),
@@ -244,6 +245,26 @@ const GO_FUNCTIONS: &[&str] = &[
 ];
 
 const GO_FILES: &[&str] = &["*/pkg/mod/*", "*/go/src/runtime/*"];
+
+/// As a perf map spells them: a type that a method returns stands before its class.
+const JAVA_FUNCTIONS: &[&str] = &[
+    "java.*",
+    "javax.*",
+    "jdk.*",
+    "sun.*",
+    "*redis.clients.jedis.*",
+    "*io.lettuce.*",
+    "*io.netty.*",
+    "*org.redisson.*",
+    "*org.springframework.*",
+    "* java.*",
+    "* jdk.*",
+    "* sun.*",
+    "Interpreter*",
+    "StubRoutines*",
+    "*_stub",
+    "*~*",
+];
 
 const PYTHON_FILES: &[&str] = &[
     "<frozen *",

@@ -4,8 +4,29 @@ use super::glob::matches;
 use super::interpreters::{FramesEnd, NamedFrames};
 use super::{Frame, FrameKind, Stack};
 
-/// Names of the modules that are the interpreter: its C frames stand for the frames they run.
-const INTERPRETER_MODULES: [&str; 4] = ["python3*", "libpython3*", "*.cpython-3*.so", "*.abi3.so"];
+/// Names of the modules that are the interpreter: its C frames stand for the frames they run. With
+/// a slash, whole paths.
+const INTERPRETER_MODULES: [(FrameKind, &[&str]); 2] = [
+    (
+        FrameKind::Python,
+        &["python3*", "libpython3*", "*.cpython-3*.so", "*.abi3.so"],
+    ),
+    (
+        FrameKind::Php,
+        &["php", "php8*", "php-fpm*", "libphp*", "*/php/2*/*.so"],
+    ),
+];
+/// Runtimes whose frames are not read, and what a person can do.
+const OPAQUE_RUNTIMES: [(&[&str], &str); 2] = [
+    (
+        &["node", "nodejs", "libnode.so*"],
+        "Node connects from its event loop: no caller is on the stack",
+    ),
+    (
+        &["ruby", "ruby2*", "ruby3*", "libruby*"],
+        "Ruby methods have no names: only the interpreter's C frames are read",
+    ),
+];
 /// Where a process or a thread begins, which says nothing once its first Python frame is known.
 const ROOTS: [&str; 9] = [
     "_start",
@@ -21,17 +42,24 @@ const ROOTS: [&str; 9] = [
 
 /// Replaces the interpreter's own C frames by the frames that it ran.
 pub(super) fn merge(native: Stack, interpreter: NamedFrames) -> Stack {
+    let is_interpreter = |frame: &Frame| interpreter_of(frame).is_some();
     let outermost_c = native.frames.iter().rposition(is_interpreter);
     if interpreter.frames.is_empty() {
         let mut stack = native;
-        if outermost_c.is_some() {
+        if let Some(language) = outermost_c.and_then(|at| interpreter_of(&stack.frames[at])) {
             let cause = match interpreter.end {
                 FramesEnd::Unasked => "its interpreter was not known yet when it connected",
                 FramesEnd::NoState => "the thread's state was not found",
-                FramesEnd::Whole => "the thread ran no Python code",
+                FramesEnd::Whole => "the thread ran none",
                 FramesEnd::Bounded | FramesEnd::Fault => "they could not be read",
             };
-            add_note(&mut stack.note, &format!("no Python frames: {cause}"));
+            let language = match language {
+                FrameKind::Php => "PHP",
+                _ => "Python",
+            };
+            add_note(&mut stack.note, &format!("no {language} frames: {cause}"));
+        } else if let Some(why) = opaque_runtime(&stack.frames) {
+            add_note(&mut stack.note, why);
         }
         return stack;
     }
@@ -82,15 +110,33 @@ fn add_note(note: &mut Option<String>, more: &str) {
     });
 }
 
-fn is_interpreter(frame: &Frame) -> bool {
-    let Some(module) = frame.module.as_deref() else {
-        return false;
-    };
+/// Whose interpreter a native frame belongs to.
+fn interpreter_of(frame: &Frame) -> Option<FrameKind> {
+    let module = frame.module.as_deref()?;
+    if frame.kind != FrameKind::Native {
+        return None;
+    }
+    INTERPRETER_MODULES
+        .iter()
+        .find(|(_, patterns)| is_module(module, patterns))
+        .map(|(language, _)| *language)
+}
+
+/// What is to be said of a runtime that nothing is read of.
+fn opaque_runtime(frames: &[Frame]) -> Option<&'static str> {
+    let modules = || frames.iter().filter_map(|frame| frame.module.as_deref());
+    OPAQUE_RUNTIMES
+        .iter()
+        .find(|(patterns, _)| modules().any(|module| is_module(module, patterns)))
+        .map(|(_, why)| *why)
+}
+
+fn is_module(module: &str, patterns: &[&str]) -> bool {
     let name = module.rsplit('/').next().unwrap_or_default();
-    frame.kind == FrameKind::Native
-        && INTERPRETER_MODULES
-            .iter()
-            .any(|pattern| matches(pattern, name))
+    patterns.iter().any(|pattern| match pattern.contains('/') {
+        true => matches(pattern, module),
+        false => matches(pattern, name),
+    })
 }
 
 fn is_root(frame: &Frame) -> bool {
@@ -183,6 +229,20 @@ mod tests {
             note: None,
         };
         assert_eq!(merge(stack.clone(), NamedFrames::default()), stack);
+    }
+
+    #[test]
+    fn runtimes_that_are_not_read_are_told() {
+        let note = |function, module: &str| {
+            let stack = Stack {
+                frames: vec![native(function, module)],
+                note: None,
+            };
+            merge(stack, NamedFrames::default()).note.expect("a note")
+        };
+        assert!(note("uv__tcp_connect", "/usr/bin/node").contains("event loop"));
+        assert!(note("rb_funcallv", "/usr/lib/libruby-3.1.so.3.1").contains("Ruby"));
+        assert!(note("execute_ex", "/usr/bin/php8.2").contains("no PHP frames"));
     }
 
     #[test]

@@ -4,11 +4,11 @@
 //! In the order of the work: `modules` (what is mapped where) over `images` and `image` (each ELF
 //! file once) over `elf` (its headers, in bounds); `unwind` (registers and copy to addresses), with
 //! `forward` where no table covers the code; `symbolize` (addresses to names) over `packed` (our own
-//! copy of a file's symbols) and `demangle`, kept in `cache`; `ending` (whole, or early and why);
-//! `resolver` wires them. `site`, `library` and `glob` then say which frame is the user's own.
+//! copy of a file's symbols), `gopclntab` (Go's own table) and `demangle`, kept in `cache`; `ending` (whole, or early and why);
+//! `perfmap` names code that a process compiled itself, `java` has a JVM write it. `resolver` wires them. `site`, `library` and `glob` then say which frame is the user's own.
 //!
 //! `interpreters` finds the processes that run one and has the kernel side walk its frames; `python`
-//! knows CPython. Names of such frames are read before anything slow, on the ring's thread; `merge`
+//! knows CPython, `php` PHP. Names of such frames are read before anything slow, on the ring's thread; `merge`
 //! then replaces the interpreter's own C frames, told by their module, by the frames they ran. Everything a target can write (memory, ELF
 //! files, debug information) is hostile input read by root: bounded, copied, never followed by name.
 
@@ -21,13 +21,17 @@ mod elf;
 mod ending;
 mod forward;
 mod glob;
+mod gopclntab;
 mod image;
 mod images;
 mod interpreters;
+mod java;
 mod library;
 mod merge;
 mod modules;
 mod packed;
+mod perfmap;
+mod php;
 mod python;
 mod resolver;
 mod site;

@@ -36,6 +36,11 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
+    /// For a frame; memory without a file has no name.
+    pub(super) fn module(&self) -> Option<String> {
+        (!self.path.is_empty()).then(|| self.path.to_string())
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         self.range == other.range
             && self.offset == other.offset

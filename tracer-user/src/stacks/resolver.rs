@@ -12,6 +12,7 @@ use super::ending::{doubts, early_end};
 use super::images::{ImageBounds, ImageStore};
 use super::modules::{Code, Mapping, ModuleTable};
 use super::packed::PackBounds;
+use super::perfmap::PerfMap;
 use super::symbolize::{NameSources, NamedFrame};
 use super::unwind::{FRAMES_MAX, ProcessUnwinder, Stop, Walk};
 use super::{Frame, FrameKind, ProcessKey, Stack, StackSample};
@@ -28,6 +29,8 @@ pub struct ResolverConfig {
     pub proc_root: PathBuf,
     /// File and line and inlined functions, where a file carries them.
     pub debug_info: bool,
+    /// A JVM may be asked to write down what it has compiled.
+    pub java_perfmap: bool,
     /// Where separate debug files are looked for, by build id. Must belong to root.
     pub debug_dirs: Vec<PathBuf>,
     /// Processes whose module tables are kept.
@@ -48,6 +51,7 @@ impl Default for ResolverConfig {
         Self {
             proc_root: "/proc".into(),
             debug_info: true,
+            java_perfmap: false,
             debug_dirs: vec!["/usr/lib/debug".into()],
             processes: 256,
             images: 256,
@@ -72,6 +76,7 @@ pub struct Resolver {
 struct Process {
     table: ModuleTable,
     unwinder: ProcessUnwinder,
+    perf_map: PerfMap,
     used_at: u64,
     read_at: Instant,
     /// When the table was last read again without finding a change.
@@ -123,6 +128,11 @@ impl Resolver {
         )
     }
 
+    /// Has JVMs write down what they have compiled from now on.
+    pub fn allow_java_perfmap(&mut self) {
+        self.config.java_perfmap = true;
+    }
+
     /// Call when the process has executed another program or ended.
     pub fn forget(&mut self, process: ProcessKey) {
         self.processes.remove(&process);
@@ -149,7 +159,7 @@ impl Resolver {
         {
             walk = process.unwinder.walk(&process.table, sample, &self.sources);
         }
-        let stack = self.name(&process.table, &walk, sample);
+        let stack = self.name(key.pid, &mut process, &walk, sample);
         self.processes.insert(key, process);
         stack
     }
@@ -164,6 +174,7 @@ impl Resolver {
         self.make_room();
         let process = Process {
             unwinder: ProcessUnwinder::new(&table),
+            perf_map: PerfMap::default(),
             table,
             used_at: self.clock,
             read_at: Instant::now(),
@@ -229,19 +240,53 @@ impl Resolver {
         }
     }
 
-    fn name(&mut self, table: &ModuleTable, walk: &Walk, sample: &StackSample) -> Stack {
+    fn name(
+        &mut self,
+        pid: u32,
+        process: &mut Process,
+        walk: &Walk,
+        sample: &StackSample,
+    ) -> Stack {
+        let Process {
+            table, perf_map, ..
+        } = process;
+        let is_java = table.mappings.iter().any(|m| m.path.ends_with("/libjvm.so"));
+        let ask_java = is_java && self.config.java_perfmap;
+        let mut unnamed_java = false;
         let mut frames = Vec::with_capacity(walk.addresses.len());
         for address in &walk.addresses {
             let address = address.address_for_lookup();
             if let Some(mapping) = table.at(address) {
+                if let Code::Anonymous = &mapping.code {
+                    let name = perf_map.name(&self.config.proc_root, pid, address, ask_java);
+                    unnamed_java |= is_java && name.is_none();
+                    frames.push(Frame {
+                        function: name.map(|name| name.to_string()),
+                        ..Frame::unnamed(FrameKind::Jit, mapping.module())
+                    });
+                    continue;
+                }
                 self.append_frames(mapping, address, &mut frames);
             }
         }
+        let table = &*table;
         let mut notes = Vec::new();
         if let Some(cause) = early_end(table, walk, sample, frames.last()) {
             notes.push(format!("stack ends early: {cause}"));
         }
         notes.extend(doubts(table, walk));
+        if let Some(failure) = &perf_map.failure {
+            notes.push(failure.to_string());
+        }
+        if unnamed_java {
+            notes.push(
+                match self.config.java_perfmap {
+                    true => "Java frames without name: jcmd gave none; it comes with JDK 17",
+                    false => "Java frames without name: needs --java-perfmap",
+                }
+                .to_owned(),
+            );
+        }
         if frames.len() > FRAMES_MAX * 2 {
             frames.truncate(FRAMES_MAX * 2);
             notes.push(format!(
@@ -256,7 +301,7 @@ impl Resolver {
     }
 
     fn append_frames(&mut self, mapping: &Mapping, address: u64, frames: &mut Vec<Frame>) {
-        let module = (!mapping.path.is_empty()).then(|| mapping.path.to_string());
+        let module = mapping.module();
         let (image, bias) = match &mapping.code {
             Code::Image { image, bias } => (image, *bias),
             Code::Unreadable(_) => return frames.push(Frame::unnamed(FrameKind::Native, module)),
@@ -330,6 +375,7 @@ impl Resolver {
     pub(super) fn insert(&mut self, key: ProcessKey, table: ModuleTable) {
         let process = Process {
             unwinder: ProcessUnwinder::new(&table),
+            perf_map: PerfMap::default(),
             table,
             used_at: 0,
             read_at: Instant::now(),

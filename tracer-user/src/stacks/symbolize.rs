@@ -10,6 +10,7 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
 
 use super::demangle::demangle;
 use super::elf::{Elf, ElfError, ElfSource};
+use super::gopclntab::GoTable;
 use super::images::open_regular;
 use super::packed::{PackBounds, PackedElf};
 
@@ -38,6 +39,8 @@ pub(super) struct Names {
     symbolizer: Symbolizer,
     /// Asked in turn; a separate debug file stands first.
     copies: Vec<PackedElf>,
+    /// A Go program's own table: lines where it was stripped of all else.
+    go: Option<GoTable>,
     pub(super) bytes: u64,
 }
 
@@ -59,10 +62,13 @@ impl Names {
             .enable_demangling(false)
             .set_debug_dirs(Some(Vec::<PathBuf>::new()))
             .build();
-        let bytes = copies.iter().map(|copy| copy.bytes).sum();
+        let go = GoTable::read(source, elf, sources.bounds.section_bytes).unwrap_or_default();
+        let bytes = copies.iter().map(|copy| copy.bytes).sum::<u64>()
+            + go.as_ref().map_or(0, GoTable::held_bytes);
         Ok(Self {
             symbolizer,
             copies,
+            go,
             bytes,
         })
     }
@@ -71,8 +77,17 @@ impl Names {
     pub(super) fn lookup(&self, address: u64) -> Result<Vec<NamedFrame>, ElfError> {
         // Corrupt debug information is the target's to write; a panic in its parser is a missing
         // name, not our end.
-        catch_unwind(AssertUnwindSafe(|| self.lookup_unguarded(address)))
-            .map_err(|_| ElfError::Names("its debug information is corrupt".to_owned()))
+        let frames = catch_unwind(AssertUnwindSafe(|| self.lookup_unguarded(address)))
+            .map_err(|_| ElfError::Names("its debug information is corrupt".to_owned()))?;
+        if let Some(go) = &self.go
+            && frames.iter().all(|frame| frame.line.is_none())
+        {
+            let own = go.lookup(address);
+            if !own.is_empty() {
+                return Ok(own);
+            }
+        }
+        Ok(frames)
     }
 
     fn lookup_unguarded(&self, address: u64) -> Vec<NamedFrame> {

@@ -50,7 +50,7 @@ const fn package(name: &'static str, scope: Scope, instead: Instead) -> Package 
     }
 }
 
-const EVERYWHERE: [Package; 9] = [
+const EVERYWHERE: [Package; 17] = [
     package("gcc", Scope::Demo, Instead::Program("cc")),
     package(
         "redis-server",
@@ -70,6 +70,23 @@ const EVERYWHERE: [Package; 9] = [
         Scope::Tests,
         Instead::Header("hiredis/hiredis.h"),
     ),
+    // One client of each language for the README's table.
+    package("golang-go", Scope::Tests, Instead::Program("go")),
+    package(
+        "golang-github-gomodule-redigo-dev",
+        Scope::Tests,
+        Instead::Nothing,
+    ),
+    package("php-cli", Scope::Tests, Instead::Program("php")),
+    package("php-redis", Scope::Tests, Instead::Nothing),
+    package(
+        "openjdk-17-jdk-headless",
+        Scope::Tests,
+        Instead::Program("jcmd"),
+    ),
+    package("ruby-redis", Scope::Tests, Instead::Nothing),
+    package("nodejs", Scope::Tests, Instead::Program("node")),
+    package("npm", Scope::Tests, Instead::Program("npm")),
     package("python3-venv", Scope::Tests, Instead::Nothing),
     package("tmux", Scope::Tests, Instead::Program("tmux")),
 ];

@@ -2,6 +2,7 @@
 
 mod apt;
 mod linker;
+mod node;
 mod python;
 mod rustup;
 pub(crate) mod toolchain;
@@ -68,6 +69,7 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope, wording: Wording) -> Resu
         let clients = ["redis-cli", "redis-benchmark", "ss", "cc"];
         program(wording, "test clients", &clients, "install it")?;
         python::ensure(workspace, wording)?;
+        node::ensure(workspace, wording)?;
     }
     if scope >= Scope::Lint {
         rustup::ensure_lints(workspace, wording)?;

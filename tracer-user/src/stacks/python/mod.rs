@@ -16,6 +16,7 @@ mod thread_state;
 
 pub(super) use code::CodeReader;
 pub(super) use discover::Discovery;
+pub(super) use memory::Memory;
 
 /// What naming the frames of one process needs to know of its CPython.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,69 @@
+//! A running client: up, then told to leak, then holding what it leaked until its stdin ends.
+
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::Entry;
+use crate::child;
+
+/// The program of one entry.
+pub struct LeakingClient {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl LeakingClient {
+    /// Starts it and waits until its runtime is up. It connects when told to.
+    pub fn start(entry: &Entry, to: SocketAddr, orders: u32) -> Result<Self> {
+        let mut command = (entry.command)()?;
+        command.args([
+            to.ip().to_string(),
+            to.port().to_string(),
+            orders.to_string(),
+        ]);
+        let mut child = child::bound(&mut command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("failed to start {command:?}; run `cargo xtask setup`"))?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        let mut client = Self {
+            child,
+            stdin,
+            lines: BufReader::new(stdout).lines(),
+        };
+        client.wait_for("up")?;
+        Ok(client)
+    }
+
+    /// Has it leak, and returns once every connection is open.
+    pub fn leak(&mut self) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("stdin is piped")?;
+        stdin.write_all(b"\n")?;
+        stdin.flush()?;
+        self.wait_for("ready")
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn wait_for(&mut self, word: &str) -> Result<()> {
+        let line = self.lines.next().context("the client ended")??;
+        ensure!(line == word, "the client said {line:?} instead of {word}");
+        Ok(())
+    }
+}
+
+impl Drop for LeakingClient {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

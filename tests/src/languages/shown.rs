@@ -1,0 +1,136 @@
+//! What one report shows of one client's call path.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Call, Entry, Shows};
+use crate::report::{Frame, Report, StackGroup};
+
+/// The frames of the call path as the report has them, innermost first, or its note.
+pub struct Shown {
+    pub frames: Vec<Frame>,
+    pub note: Option<String>,
+}
+
+/// Compares the report with the entry: every leaked connection of `pid` in one group, each call of
+/// the path in its place, at its line.
+pub fn shown(entry: &Entry, report: &Report, pid: u32, orders: u64) -> Result<Shown> {
+    let groups: Vec<&StackGroup> = report.of(pid).flat_map(|opener| &opener.stacks).collect();
+    ensure!(groups.len() == 1, "one call path, not {groups:#?}");
+    let group = groups[0];
+    ensure!(
+        group.outstanding == orders,
+        "{} outstanding, {orders} leaked",
+        group.outstanding
+    );
+    match entry.shows {
+        Shows::Lines => {
+            ensure!(group.note.is_none(), "{:?}", group.note);
+            let frames = calls_in_order(entry, group)?;
+            let source = tests_package().join(entry.source);
+            for (frame, call) in frames.iter().zip(&entry.calls) {
+                ensure_line(frame, call, &source)?;
+            }
+            ensure_site(group, &frames[0])?;
+            Ok(Shown { frames, note: None })
+        }
+        Shows::Functions(_) => {
+            let frames = calls_in_order(entry, group)?;
+            ensure_site(group, &frames[0])?;
+            Ok(Shown {
+                frames,
+                note: group.note.clone(),
+            })
+        }
+        Shows::Note(expected) => {
+            let note = group.note.as_deref().unwrap_or_default();
+            ensure!(note.contains(expected), "{note:?} instead of {expected:?}");
+            Ok(Shown {
+                frames: Vec::new(),
+                note: group.note.clone(),
+            })
+        }
+    }
+}
+
+/// The first frame of the name for each call, each outside the one before.
+fn calls_in_order(entry: &Entry, group: &StackGroup) -> Result<Vec<Frame>> {
+    let mut rest = group.frames.iter();
+    let mut found = Vec::new();
+    for call in &entry.calls {
+        let frame = rest
+            .find(|frame| has_name(frame, call.function))
+            .with_context(|| {
+                let functions: Vec<_> = group.frames.iter().map(name).collect();
+                format!(
+                    "no {} at its place in {}; {:?}",
+                    call.function,
+                    functions.join(" < "),
+                    group.note
+                )
+            })?;
+        found.push(frame.clone());
+    }
+    Ok(found)
+}
+
+fn name(frame: &Frame) -> &str {
+    frame.function.as_deref().unwrap_or("?")
+}
+
+/// `leak::get_client::{{closure}}`, `main.getClient`, `Orders.get_client`, `block in main`.
+fn has_name(frame: &Frame, name: &str) -> bool {
+    let function = frame.function.as_deref().unwrap_or_default();
+    function
+        .split([':', '.', '#', ' ', '(', '<', '>'])
+        .any(|part| part == name)
+}
+
+fn ensure_line(frame: &Frame, call: &Call, source: &Path) -> Result<()> {
+    let file = frame.file.as_deref().unwrap_or_default();
+    ensure!(
+        Path::new(file).file_name() == source.file_name(),
+        "{} in {file:?}, not {}",
+        call.function,
+        source.display()
+    );
+    let line = line_of(call, source)?;
+    ensure!(
+        frame.line == Some(line),
+        "{} at line {:?}, not {line}",
+        call.function,
+        frame.line
+    );
+    Ok(())
+}
+
+/// The line that a call's text begins on.
+fn line_of(call: &Call, source: &Path) -> Result<u32> {
+    let text = fs::read_to_string(source)
+        .with_context(|| format!("failed to read {}", source.display()))?;
+    let (before, after) = text
+        .split_once(call.text)
+        .with_context(|| format!("{} has no {:?}", source.display(), call.text))?;
+    ensure!(
+        !after.contains(call.text),
+        "{:?} is not one line of {}",
+        call.text,
+        source.display()
+    );
+    Ok(before.matches('\n').count() as u32 + 1)
+}
+
+fn ensure_site(group: &StackGroup, innermost: &Frame) -> Result<()> {
+    let site = group.site.as_ref().context("the stack has a site")?;
+    ensure!(
+        site.function == innermost.function && site.line == innermost.line,
+        "the site is {site:?}, not {innermost:?}"
+    );
+    Ok(())
+}
+
+fn tests_package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

@@ -1,0 +1,383 @@
+//! Go's own table of functions and lines (pclntab), which a stripped program still carries.
+//!
+//! The runtime prints its tracebacks from it, so that no build can do without. All of it is the
+//! target's to write: every offset is checked where it is followed, every loop has a bound.
+
+use std::rc::Rc;
+
+use super::elf::{Elf, ElfError, ElfSource, u32_at, u64_at};
+use super::symbolize::NamedFrame;
+
+/// Where linkers put it; the second in position independent programs.
+const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
+const NAME_MAX_BYTES: usize = 1_024;
+/// A function's table of lines has a pair for each change.
+const PAIRS_MAX: usize = 1 << 20;
+/// `PCDATA_InlTreeIndex`, internal/abi/symtab.go.
+const INLINED_CALL_INDEX: u32 = 2;
+/// No `fileno` of this compilation unit: internal to the linker.
+const NO_FILE: u32 = u32::MAX;
+
+pub(super) fn is_go(elf: &Elf) -> bool {
+    section(elf).is_some()
+}
+
+fn section(elf: &Elf) -> Option<&super::elf::Section> {
+    SECTIONS.iter().find_map(|name| elf.section(name))
+}
+
+/// Which Go wrote the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Go116,
+    Go118,
+    Go120,
+}
+
+/// The table of one program, held in memory.
+#[derive(Debug)]
+pub(super) struct GoTable {
+    bytes: Vec<u8>,
+    version: Version,
+    functions: usize,
+    /// What the function table's addresses count from.
+    text: u64,
+    names: usize,
+    units: usize,
+    files: usize,
+    values: usize,
+    table: usize,
+}
+
+impl GoTable {
+    /// `None` if the file has no such table, or one of a version that is not known.
+    pub(super) fn read(
+        source: &ElfSource,
+        elf: &Elf,
+        bound_bytes: u64,
+    ) -> Result<Option<Self>, ElfError> {
+        let Some(section) = section(elf) else {
+            return Ok(None);
+        };
+        let bytes = source.read(
+            "Go function table",
+            section.offset,
+            section.size_bytes,
+            bound_bytes,
+        )?;
+        // Position independent programs have the start of the code filled in when they are loaded.
+        let text = elf.section(".text").map_or(0, |section| section.address);
+        Ok(Self::parse(bytes, text))
+    }
+
+    fn parse(bytes: Vec<u8>, text: u64) -> Option<Self> {
+        let version = match u32_at(&bytes, 0) {
+            0xffff_fffa => Version::Go116,
+            0xffff_fff0 => Version::Go118,
+            0xffff_fff1 => Version::Go120,
+            _ => return None,
+        };
+        // Pointers of 8 bytes.
+        if bytes.get(7) != Some(&8) {
+            return None;
+        }
+        let word = |index: usize| usize::try_from(u64_at(&bytes, 8 + index * 8)).ok();
+        // Since 1.18 addresses count from the start of the code, which stands before the offsets.
+        let offsets = match version {
+            Version::Go116 => 2,
+            Version::Go118 | Version::Go120 => 3,
+        };
+        let text = match version {
+            Version::Go116 => 0,
+            _ if word(2)? != 0 => word(2)? as u64,
+            _ => text,
+        };
+        Some(Self {
+            version,
+            functions: word(0)?,
+            text,
+            names: word(offsets)?,
+            units: word(offsets + 1)?,
+            files: word(offsets + 2)?,
+            values: word(offsets + 3)?,
+            table: word(offsets + 4)?,
+            bytes,
+        })
+    }
+
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// The functions at `address` (as the file counts), innermost first; empty if none is known.
+    pub(super) fn lookup(&self, address: u64) -> Vec<NamedFrame> {
+        self.named(address).unwrap_or_default()
+    }
+
+    fn named(&self, address: u64) -> Option<Vec<NamedFrame>> {
+        let (entry, function) = self.function_at(address)?;
+        let fields = self.fields();
+        let field = |offset: usize| self.u32(function.checked_add(offset)?);
+        let name = self.text(self.names, field(fields.name)? as usize)?;
+        let file = self
+            .value_at(field(fields.file)?, entry, address)
+            .and_then(|number| self.file(field(fields.unit)?, number));
+        let line = self
+            .value_at(field(fields.line)?, entry, address)
+            .and_then(|line| u32::try_from(line).ok())
+            .filter(|line| *line > 0);
+        let inlined = self
+            .inlined_call(function, entry, address)
+            .is_some_and(|call| call >= 0);
+        let outer = NamedFrame {
+            function: Some(name),
+            ..NamedFrame::default()
+        };
+        // Who was inlined is told by a table elsewhere; its place must not be taken for the
+        // caller's.
+        Some(match inlined {
+            true => vec![
+                NamedFrame {
+                    function: None,
+                    file,
+                    line,
+                    inlined: true,
+                },
+                outer,
+            ],
+            false => vec![NamedFrame {
+                file,
+                line,
+                ..outer
+            }],
+        })
+    }
+
+    /// Entry address and place of the function that `address` lies in.
+    fn function_at(&self, address: u64) -> Option<(u64, usize)> {
+        let (mut low, mut high) = (0, self.functions);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.entry(middle)?.0 <= address {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        let (entry, offset) = self.entry(low.checked_sub(1)?)?;
+        // One more entry tells where the last function ends.
+        let (end, _) = self.entry(low)?;
+        (address < end).then_some((entry, self.table.checked_add(offset)?))
+    }
+
+    fn entry(&self, index: usize) -> Option<(u64, usize)> {
+        match self.version {
+            Version::Go116 => {
+                let at = self.table.checked_add(index.checked_mul(16)?)?;
+                let offset = self.u64(at.checked_add(8)?)?;
+                Some((self.u64(at)?, usize::try_from(offset).ok()?))
+            }
+            Version::Go118 | Version::Go120 => {
+                let at = self.table.checked_add(index.checked_mul(8)?)?;
+                let entry = u64::from(self.u32(at)?);
+                Some((
+                    self.text.checked_add(entry)?,
+                    self.u32(at.checked_add(4)?)? as usize,
+                ))
+            }
+        }
+    }
+
+    /// Offsets within runtime._func.
+    fn fields(&self) -> Fields {
+        // 1.16 begins with a pointer, later ones with an offset of 4 bytes.
+        let shift = match self.version {
+            Version::Go116 => 4,
+            _ => 0,
+        };
+        Fields {
+            name: 4 + shift,
+            file: 20 + shift,
+            line: 24 + shift,
+            tables: 28 + shift,
+            unit: 32 + shift,
+            end: match self.version {
+                Version::Go118 => 40,
+                Version::Go116 | Version::Go120 => 44,
+            },
+        }
+    }
+
+    /// Which inlined call `address` lies in; negative if in none.
+    fn inlined_call(&self, function: usize, entry: u64, address: u64) -> Option<i32> {
+        let fields = self.fields();
+        let tables = self.u32(function.checked_add(fields.tables)?)?;
+        if tables <= INLINED_CALL_INDEX {
+            return None;
+        }
+        let at = function
+            .checked_add(fields.end)?
+            .checked_add(INLINED_CALL_INDEX as usize * 4)?;
+        match self.u32(at)? {
+            0 => None,
+            values => self.value_at(values, entry, address),
+        }
+    }
+
+    /// The value that a table of (value, code bytes) steps has at `address`.
+    fn value_at(&self, table: u32, entry: u64, address: u64) -> Option<i32> {
+        let mut at = self.values.checked_add(table as usize)?;
+        let mut value = -1_i32;
+        let mut end = entry;
+        for pair in 0..PAIRS_MAX {
+            let step = self.varint(&mut at)?;
+            if step == 0 && pair > 0 {
+                return None;
+            }
+            let step = match step & 1 {
+                0 => (step >> 1) as i32,
+                _ => !((step >> 1) as i32),
+            };
+            value = value.wrapping_add(step);
+            end = end.checked_add(u64::from(self.varint(&mut at)?))?;
+            if address < end {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn varint(&self, at: &mut usize) -> Option<u32> {
+        let mut value = 0_u32;
+        for shift in (0..32).step_by(7) {
+            let byte = *self.bytes.get(*at)?;
+            *at += 1;
+            value |= u32::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn file(&self, unit: u32, number: i32) -> Option<Rc<str>> {
+        let index = (unit as usize).checked_add(usize::try_from(number).ok()?)?;
+        let offset = self.u32(self.units.checked_add(index.checked_mul(4)?)?)?;
+        (offset != NO_FILE).then(|| self.text(self.files, offset as usize))?
+    }
+
+    fn text(&self, table: usize, offset: usize) -> Option<Rc<str>> {
+        let bytes = self.bytes.get(table.checked_add(offset)?..)?;
+        let bytes = &bytes[..bytes.len().min(NAME_MAX_BYTES)];
+        let end = bytes.iter().position(|byte| *byte == 0)?;
+        (end > 0).then(|| String::from_utf8_lossy(&bytes[..end]).into())
+    }
+
+    fn u32(&self, at: usize) -> Option<u32> {
+        (at.checked_add(4)? <= self.bytes.len()).then(|| u32_at(&self.bytes, at))
+    }
+
+    fn u64(&self, at: usize) -> Option<u64> {
+        (at.checked_add(8)? <= self.bytes.len()).then(|| u64_at(&self.bytes, at))
+    }
+}
+
+struct Fields {
+    name: usize,
+    file: usize,
+    line: usize,
+    /// How many tables of values follow at `end`.
+    tables: usize,
+    unit: usize,
+    end: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A table with one function, `main.get`, at text + 0x10, of 0x20 bytes: line 7 for 4 bytes,
+    /// then 9.
+    fn table_of_one(version: Version) -> Vec<u8> {
+        let (magic, at): (u32, usize) = match version {
+            Version::Go118 => (0xffff_fff0, 72),
+            _ => (0xffff_fff1, 72),
+        };
+        let mut parts: Vec<Vec<u8>> = Vec::new();
+        parts.push(b"main.get\0".to_vec());
+        parts.push(0_u32.to_le_bytes().to_vec());
+        parts.push(b"/srv/orders.go\0".to_vec());
+        // From -1: file 0 throughout; line 7, then 9.
+        parts.push(vec![0, 2, 0x20, 0, 16, 4, 4, 0x1c, 0]);
+        let mut functions: Vec<u8> = Vec::new();
+        for word in [0x10_u32, 16, 0x30, 0] {
+            functions.extend(word.to_le_bytes());
+        }
+        for word in [0x10_u32, 0, 0, 0, 0, 1, 4, 0, 0, 7, 0] {
+            functions.extend(word.to_le_bytes());
+        }
+        parts.push(functions);
+        let mut bytes = magic.to_le_bytes().to_vec();
+        bytes.extend([0, 0, 1, 8]);
+        for word in [1_u64, 1, 0x40_0000] {
+            bytes.extend(word.to_le_bytes());
+        }
+        let mut place = at;
+        for part in &parts {
+            bytes.extend((place as u64).to_le_bytes());
+            place += part.len();
+        }
+        bytes.extend(parts.concat());
+        bytes
+    }
+
+    #[test]
+    fn functions_files_and_lines_are_found() {
+        let table = GoTable::parse(table_of_one(Version::Go120), 0).expect("a table");
+        let found = |address| table.lookup(address).into_iter().next();
+        let frame = found(0x40_0010).expect("a function");
+        assert_eq!(frame.function.as_deref(), Some("main.get"));
+        assert_eq!(frame.file.as_deref(), Some("/srv/orders.go"));
+        assert_eq!(frame.line, Some(7));
+        assert_eq!(found(0x40_0014).and_then(|frame| frame.line), Some(9));
+        assert_eq!(found(0x40_000f), None);
+        assert_eq!(found(0x40_0030), None);
+    }
+
+    #[test]
+    fn a_position_independent_program_counts_from_its_text() {
+        let mut bytes = table_of_one(Version::Go118);
+        bytes[24..32].fill(0);
+        let table = GoTable::parse(bytes, 0x1000).expect("a table");
+        assert_eq!(table.lookup(0x1010).len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_has_an_answer(
+            magic in prop::sample::select(vec![0xfa_u8, 0xf0, 0xf1]),
+            mut bytes in prop::collection::vec(any::<u8>(), 0..400),
+            address: u64,
+        ) {
+            let head = [magic, 0xff, 0xff, 0xff, 0, 0, 1, 8];
+            for (to, from) in bytes.iter_mut().zip(head) {
+                *to = from;
+            }
+            if let Some(table) = GoTable::parse(bytes, 0) {
+                let _ = table.lookup(address);
+            }
+        }
+
+        #[test]
+        fn a_damaged_table_has_an_answer(at in 0_usize..200, value: u8, address in 0x40_0000_u64..0x40_0040) {
+            let mut bytes = table_of_one(Version::Go120);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+            if let Some(table) = GoTable::parse(bytes, 0) {
+                let _ = table.lookup(address);
+            }
+        }
+    }
+}

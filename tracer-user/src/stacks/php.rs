@@ -1,0 +1,324 @@
+//! PHP 8: found in a process by its executor's globals, its frames named from their functions.
+//!
+//! No version says where a function keeps its file: the place is recognised by what stands around
+//! it, and a function that does not look like one has no name.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use super::elf::{Elf, ElfSource, u16_at, u32_at, u64_at};
+use super::interpreters::{FrameLayout, Root};
+use super::modules::{Mapping, open_mapped, parse_executable};
+use super::python::{Looked, Memory};
+use super::{Frame, FrameKind};
+
+const MAPS_MAX_BYTES: u64 = 1 << 20;
+const FILES_MAX: usize = 64;
+const TABLE_MAX_BYTES: u64 = 16 << 20;
+const SYMBOL_BYTES: usize = 24;
+const NAME_MAX_BYTES: u64 = 1_024;
+
+/// `zend_executor_globals`, Zend/zend_globals.h: vm_stack_end, vm_stack, vm_stack_page_size and
+/// current_execute_data stand in a row.
+const VM_STACK_END: u64 = 464;
+const CURRENT_FRAME: u64 = 488;
+/// ZEND_VM_STACK_PAGE_SIZE, in bytes.
+const VM_STACK_PAGE_BYTES: u64 = 256 << 10;
+
+/// `zend_execute_data`: the same since 7.0.
+const FRAME_OPLINE: u16 = 0;
+const FRAME_FUNCTION: u16 = 24;
+const FRAME_PREVIOUS: u16 = 48;
+
+/// `zend_function`: type, name and class begin each kind of function.
+const FUNCTION_BYTES: usize = 192;
+const INTERNAL_FUNCTION: u8 = 1;
+const USER_FUNCTION: u8 = 2;
+const EVAL_CODE: u8 = 4;
+const FUNCTION_NAME: usize = 8;
+const FUNCTION_CLASS: usize = 16;
+const CLASS_NAME: u64 = 8;
+/// Where `zend_op_array` may keep its file; its first and last line follow, its instructions
+/// stand eight words before. 8.2: 152.
+const FILE_PLACES: [usize; 4] = [144, 152, 160, 168];
+const INSTRUCTIONS_BEFORE_FILE: usize = 64;
+const INSTRUCTION_BYTES: u64 = 32;
+const INSTRUCTION_LINE: u64 = 24;
+
+/// `zend_string`: reference count, type, hash, length, text.
+const STRING_HEAD_BYTES: usize = 24;
+const STRING_TYPE: u32 = 6;
+
+type FileKey = (u64, u64, u64, i64, i64);
+
+/// Remembers where the files it has seen keep `executor_globals`.
+#[derive(Default)]
+pub(super) struct Discovery {
+    files: HashMap<FileKey, Option<(Elf, u64)>>,
+}
+
+impl Discovery {
+    pub(super) fn look(&mut self, pid: u32) -> (Looked, Option<FrameLayout>) {
+        let process_dir = PathBuf::from(format!("/proc/{pid}"));
+        let mut looked = Looked::Nothing;
+        for mapping in mappings(&process_dir).unwrap_or_default() {
+            let Ok(file) = open_mapped(&process_dir, &mapping) else {
+                continue;
+            };
+            // Thread-safe builds have no such variable, and are not known here.
+            let Some((elf, globals)) = self.globals(file) else {
+                continue;
+            };
+            let Some(bias) = elf.bias(mapping.range.start, mapping.offset) else {
+                continue;
+            };
+            looked = Looked::NotYet;
+            let globals = globals.wrapping_add(bias);
+            if is_executor(Memory::of(pid), globals) {
+                return (Looked::Done, Some(layout(globals)));
+            }
+        }
+        (looked, None)
+    }
+
+    fn globals(&mut self, file: File) -> Option<&(Elf, u64)> {
+        let of = file.metadata().ok()?;
+        let key = (of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec());
+        if self.files.len() >= FILES_MAX {
+            self.files.clear();
+        }
+        let read = self.files.entry(key).or_insert_with(|| read_globals(file));
+        read.as_ref()
+    }
+}
+
+/// Files that may be PHP: `php8.2`, `php-fpm8.2`, `libphp.so`, `php`.
+fn mappings(process_dir: &std::path::Path) -> Option<Vec<Mapping>> {
+    let maps = File::open(process_dir.join("maps")).ok()?;
+    let mut lines = BufReader::new(maps.take(MAPS_MAX_BYTES));
+    let mut line = Vec::new();
+    let mut found = Vec::new();
+    loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line).ok()? == 0 {
+            return Some(found);
+        }
+        if let Some(mapping) = parse_executable(&String::from_utf8_lossy(&line)) {
+            let name = mapping.path.rsplit('/').next().unwrap_or_default();
+            if name.starts_with("php") || name.starts_with("libphp") {
+                found.push(mapping);
+            }
+        }
+    }
+}
+
+fn read_globals(file: File) -> Option<(Elf, u64)> {
+    let source = ElfSource::from_file(file).ok()?;
+    let elf = Elf::parse(&source).ok()?;
+    let read = |name| {
+        let section = elf.section(name)?;
+        let (offset, bytes) = (section.offset, section.size_bytes);
+        source.read("symbols", offset, bytes, TABLE_MAX_BYTES).ok()
+    };
+    let address = symbol(&read(".dynsym")?, &read(".dynstr")?, b"executor_globals\0")?;
+    Some((elf, address))
+}
+
+fn symbol(table: &[u8], names: &[u8], wanted: &[u8]) -> Option<u64> {
+    table
+        .chunks_exact(SYMBOL_BYTES)
+        .filter(|symbol| u16_at(symbol, 6) != 0)
+        .find(|symbol| {
+            let name = names.get(u32_at(symbol, 0) as usize..).unwrap_or_default();
+            name.starts_with(wanted)
+        })
+        .map(|symbol| u64_at(symbol, 8))
+}
+
+/// The stack's page and its size stand before the current frame, or this is another layout.
+fn is_executor(memory: Memory, globals: u64) -> bool {
+    let words = globals
+        .checked_add(VM_STACK_END)
+        .and_then(|at| memory.read(at, 24))
+        .unwrap_or_default();
+    let (end, page, page_bytes) = (u64_at(&words, 0), u64_at(&words, 8), u64_at(&words, 16));
+    page != 0 && page_bytes == VM_STACK_PAGE_BYTES && end.wrapping_sub(page) == page_bytes
+}
+
+fn layout(globals: u64) -> FrameLayout {
+    FrameLayout {
+        root: Root::Address(globals + CURRENT_FRAME),
+        state_thread: 0,
+        state_frame: 0,
+        cframe_frame: None,
+        frame_code: FRAME_FUNCTION,
+        frame_previous: FRAME_PREVIOUS,
+        frame_instruction: FRAME_OPLINE,
+        instruction_is_i32: false,
+        frame_owner: None,
+    }
+}
+
+/// A frame without function is one whose function could not be read.
+pub(super) fn name(pid: u32, frames: &[(u64, u64)]) -> Vec<Frame> {
+    let memory = Memory::of(pid);
+    let functions: Vec<u64> = frames.iter().map(|(function, _)| *function).collect();
+    let before = memory.read_each(&functions, FUNCTION_BYTES);
+    let mut named: Vec<Frame> = frames
+        .iter()
+        .zip(&before)
+        .map(|((_, opline), function)| {
+            let function = function.as_deref();
+            function
+                .and_then(|function| read_frame(memory, function, *opline))
+                .unwrap_or_else(|| frame(None))
+        })
+        .collect();
+    // A request that ends frees its functions: what changed meanwhile was not what the frame ran.
+    let after = memory.read_each(&functions, FUNCTION_BYTES);
+    for ((frame_of, before), after) in named.iter_mut().zip(&before).zip(&after) {
+        if before != after {
+            *frame_of = frame(None);
+        }
+    }
+    named
+}
+
+fn read_frame(memory: Memory, function: &[u8], opline: u64) -> Option<Frame> {
+    let kind = *function.first()?;
+    let name = match u64_at(function, FUNCTION_NAME) {
+        // As PHP's own traces call the code outside all functions.
+        0 if kind != INTERNAL_FUNCTION => "{main}".to_owned(),
+        at => text(memory, at)?,
+    };
+    let function_name = match u64_at(function, FUNCTION_CLASS) {
+        0 => name,
+        class => {
+            let class = memory.u64_at(class.checked_add(CLASS_NAME)?)?;
+            format!("{}::{name}", text(memory, class)?)
+        }
+    };
+    match kind {
+        INTERNAL_FUNCTION => Some(Frame {
+            module: Some("php".to_owned()),
+            ..frame(Some(function_name))
+        }),
+        USER_FUNCTION | EVAL_CODE => {
+            let (file, line) = place(memory, function, opline).unzip();
+            Some(Frame {
+                file,
+                line: line.flatten(),
+                ..frame(Some(function_name))
+            })
+        }
+        _ => None,
+    }
+}
+
+/// File and line, where the words around the file look as they must.
+fn place(memory: Memory, function: &[u8], opline: u64) -> Option<(String, Option<u32>)> {
+    FILE_PLACES.iter().find_map(|&at| {
+        let lines = u32_at(function, at + 8)..=u32_at(function, at + 12);
+        let instructions = u64_at(function, at - INSTRUCTIONS_BEFORE_FILE);
+        let distance = opline.checked_sub(instructions)?;
+        if lines.is_empty() || distance % INSTRUCTION_BYTES != 0 {
+            return None;
+        }
+        let file = text(memory, u64_at(function, at))?;
+        let line = memory
+            .read(opline.checked_add(INSTRUCTION_LINE)?, 4)
+            .map(|line| u32_at(&line, 0))
+            .filter(|line| lines.contains(line));
+        Some((file, line))
+    })
+}
+
+fn text(memory: Memory, at: u64) -> Option<String> {
+    let head = memory.read(at, STRING_HEAD_BYTES)?;
+    let length = u64_at(&head, 16);
+    if u32_at(&head, 4) & 0xf != STRING_TYPE || length == 0 || length > NAME_MAX_BYTES {
+        return None;
+    }
+    let text = memory.read(
+        at.checked_add(STRING_HEAD_BYTES as u64)?,
+        length as usize + 1,
+    )?;
+    let text = text.strip_suffix(b"\0")?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
+fn frame(function: Option<String>) -> Frame {
+    Frame {
+        function,
+        file: None,
+        line: None,
+        module: None,
+        kind: FrameKind::Php,
+        inlined: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn own() -> Memory {
+        Memory::of(std::process::id())
+    }
+
+    /// A `zend_string` in memory of this process.
+    fn string(text: &str) -> Vec<u8> {
+        let mut bytes = 1_u32.to_le_bytes().to_vec();
+        bytes.extend(0x16_u32.to_le_bytes());
+        bytes.extend([0; 8]);
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text.as_bytes());
+        bytes.push(0);
+        bytes
+    }
+
+    #[test]
+    fn a_function_of_8_2_has_name_file_and_line() {
+        let (name, file) = (string("get_client"), string("/srv/orders.php"));
+        let mut instructions = vec![0_u8; 96];
+        instructions[64 + 24..64 + 28].copy_from_slice(&9_u32.to_le_bytes());
+        let mut function = vec![0_u8; FUNCTION_BYTES];
+        function[0] = USER_FUNCTION;
+        let mut put = |at: usize, word: u64| {
+            function[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        };
+        put(FUNCTION_NAME, name.as_ptr() as u64);
+        put(88, instructions.as_ptr() as u64);
+        put(152, file.as_ptr() as u64);
+        put(160, 7 | 11 << 32);
+        let opline = instructions.as_ptr() as u64 + 64;
+        let frame = read_frame(own(), &function, opline).expect("a frame");
+        assert_eq!(frame.function.as_deref(), Some("get_client"));
+        assert_eq!(frame.file.as_deref(), Some("/srv/orders.php"));
+        assert_eq!(frame.line, Some(9));
+    }
+
+    #[test]
+    fn a_place_that_is_no_string_gives_no_name() {
+        let number = 7_u64.to_le_bytes();
+        assert_eq!(text(own(), number.as_ptr() as u64), None);
+        assert_eq!(text(own(), 8), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_function_has_an_answer(
+            function in prop::collection::vec(any::<u8>(), 0..FUNCTION_BYTES),
+            opline: u64,
+            names in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let _ = read_frame(own(), &function, opline);
+            let _ = symbol(&function, &names, b"executor_globals\0");
+        }
+    }
+}
