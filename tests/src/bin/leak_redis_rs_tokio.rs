@@ -30,7 +30,8 @@ async fn main() -> Result<()> {
     stdout().write_all(b"up\n")?;
     stdin().read_exact(&mut [0])?;
     for _ in 0..orders.parse()? {
-        handle_order(&client).await?;
+        // On the heap: the future is larger than what is copied of a stack.
+        Box::pin(handle_order(&client)).await?;
     }
     stdout().write_all(b"ready\n")?;
     stdin().read_to_end(&mut Vec::new())?;

@@ -76,14 +76,15 @@ pub fn entries() -> Vec<Entry> {
         Entry {
             language: "Rust",
             client: "redis-rs, tokio",
-            given: "line tables",
+            given: "line tables, `--stack-bytes=65536`",
             source: "src/bin/leak_redis_rs_tokio.rs",
             command: || Ok(Command::new(place::client("leak_redis_rs_tokio")?)),
-            tracer_options: &[],
+            tracer_options: &["--stack-bytes=65536"],
             calls: [
-                call(SNAKE_CASE[0], "client.get_multiplexed_async_connection()"),
-                call(SNAKE_CASE[1], "connection = get_client("),
-                call(SNAKE_CASE[2], "handle_order(&client).await"),
+                // rustc's debug information has no better names for async functions.
+                call("{async_fn", "client.get_multiplexed_async_connection()"),
+                call("{async_fn", "connection = get_client("),
+                call("{async_block", "Box::pin(handle_order(&client))"),
             ],
             shows: Shows::Lines,
         },
@@ -205,10 +206,17 @@ fn compiled(name: &str, compile: impl FnOnce(&Path) -> Command) -> Result<PathBu
 fn hiredis() -> Result<Command> {
     let program = compiled("leak_hiredis", |program| {
         let mut gcc = Command::new("gcc");
-        gcc.args(["-O2", "-g", "-fomit-frame-pointer", "-Wall", "-Werror", "-o"])
-            .arg(program)
-            .arg(leak_source("hiredis.c"))
-            .arg("-lhiredis");
+        gcc.args([
+            "-O2",
+            "-g",
+            "-fomit-frame-pointer",
+            "-Wall",
+            "-Werror",
+            "-o",
+        ])
+        .arg(program)
+        .arg(leak_source("hiredis.c"))
+        .arg("-lhiredis");
         gcc
     })?;
     Ok(Command::new(program))

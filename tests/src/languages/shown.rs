@@ -3,56 +3,52 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Call, Entry, Shows};
 use crate::report::{Frame, Report, StackGroup};
 
-/// The frames of the call path as the report has them, innermost first, or its note.
+/// The frames of the call path as the report has them, innermost first; none where a note stands
+/// for them.
 pub struct Shown {
     pub frames: Vec<Frame>,
-    pub note: Option<String>,
 }
 
 /// Compares the report with the entry: every leaked connection of `pid` in one group, each call of
 /// the path in its place, at its line.
 pub fn shown(entry: &Entry, report: &Report, pid: u32, orders: u64) -> Result<Shown> {
     let groups: Vec<&StackGroup> = report.of(pid).flat_map(|opener| &opener.stacks).collect();
-    ensure!(groups.len() == 1, "one call path, not {groups:#?}");
-    let group = groups[0];
+    let outstanding: u64 = groups.iter().map(|group| group.outstanding).sum();
     ensure!(
-        group.outstanding == orders,
-        "{} outstanding, {orders} leaked",
-        group.outstanding
+        outstanding == orders,
+        "{outstanding} outstanding, {orders} leaked"
     );
-    match entry.shows {
-        Shows::Lines => {
-            ensure!(group.note.is_none(), "{:?}", group.note);
-            let frames = calls_in_order(entry, group)?;
-            let source = tests_package().join(entry.source);
-            for (frame, call) in frames.iter().zip(&entry.calls) {
-                ensure_line(frame, call, &source)?;
-            }
-            ensure_site(group, &frames[0])?;
-            Ok(Shown { frames, note: None })
-        }
-        Shows::Functions(_) => {
-            let frames = calls_in_order(entry, group)?;
-            ensure_site(group, &frames[0])?;
-            Ok(Shown {
-                frames,
-                note: group.note.clone(),
-            })
-        }
-        Shows::Note(expected) => {
+    if let Shows::Note(expected) = entry.shows {
+        for group in &groups {
             let note = group.note.as_deref().unwrap_or_default();
             ensure!(note.contains(expected), "{note:?} instead of {expected:?}");
-            Ok(Shown {
-                frames: Vec::new(),
-                note: group.note.clone(),
-            })
+        }
+        return Ok(Shown { frames: Vec::new() });
+    }
+    let [group] = groups.as_slice() else {
+        let chains: Vec<String> = groups.iter().map(|group| chain(group)).collect();
+        bail!("one call path, not\n{}", chains.join("\n"));
+    };
+    let frames = calls_in_order(entry, group)?;
+    ensure_site(group, &frames[0])?;
+    if entry.shows == Shows::Lines {
+        ensure!(group.note.is_none(), "{:?}", group.note);
+        let source = tests_package().join(entry.source);
+        for (frame, call) in frames.iter().zip(&entry.calls) {
+            ensure_line(frame, call, &source)?;
         }
     }
+    Ok(Shown { frames })
+}
+
+fn chain(group: &StackGroup) -> String {
+    let functions: Vec<_> = group.frames.iter().map(name).collect();
+    format!("{}; {:?}", functions.join(" < "), group.note)
 }
 
 /// The first frame of the name for each call, each outside the one before.
@@ -61,26 +57,27 @@ fn calls_in_order(entry: &Entry, group: &StackGroup) -> Result<Vec<Frame>> {
     let mut found = Vec::new();
     for call in &entry.calls {
         let frame = rest
-            .find(|frame| has_name(frame, call.function))
-            .with_context(|| {
-                let functions: Vec<_> = group.frames.iter().map(name).collect();
-                format!(
-                    "no {} at its place in {}; {:?}",
-                    call.function,
-                    functions.join(" < "),
-                    group.note
-                )
-            })?;
+            .find(|frame| is_call(entry, frame, call))
+            .with_context(|| format!("no {} at its place in {}", call.function, chain(group)))?;
         found.push(frame.clone());
     }
     Ok(found)
+}
+
+/// Libraries have functions of these names too.
+fn is_call(entry: &Entry, frame: &Frame, call: &Call) -> bool {
+    let is_file = frame
+        .file
+        .as_deref()
+        .is_none_or(|file| Path::new(file).file_name() == Path::new(entry.source).file_name());
+    is_file && has_name(frame, call.function)
 }
 
 fn name(frame: &Frame) -> &str {
     frame.function.as_deref().unwrap_or("?")
 }
 
-/// `leak::get_client::{{closure}}`, `main.getClient`, `Orders.get_client`, `block in main`.
+/// `leak::get_client`, `main.getClient`, `Orders.get_client`, `block in main`.
 fn has_name(frame: &Frame, name: &str) -> bool {
     let function = frame.function.as_deref().unwrap_or_default();
     function

@@ -15,6 +15,13 @@ const NAME_MAX_BYTES: usize = 1_024;
 const PAIRS_MAX: usize = 1 << 20;
 /// `PCDATA_InlTreeIndex`, internal/abi/symtab.go.
 const INLINED_CALL_INDEX: u32 = 2;
+/// `FUNCDATA_InlTree`.
+const INLINED_CALLS: usize = 3;
+const INLINED_MAX: usize = 64;
+const ABSENT: u32 = u32::MAX;
+/// Where `runtime.firstmoduledata` lies; the first since 1.26.
+const MODULE_SECTIONS: [&str; 3] = [".go.module", ".noptrdata", ".data"];
+const MODULE_SECTION_MAX_BYTES: u64 = 16 << 20;
 /// No `fileno` of this compilation unit: internal to the linker.
 const NO_FILE: u32 = u32::MAX;
 
@@ -47,6 +54,8 @@ pub(super) struct GoTable {
     files: usize,
     values: usize,
     table: usize,
+    /// `go:func.*`, where the trees of inlined calls are; empty if it was not found.
+    trees: Vec<u8>,
 }
 
 impl GoTable {
@@ -67,7 +76,54 @@ impl GoTable {
         )?;
         // Position independent programs have the start of the code filled in when they are loaded.
         let text = elf.section(".text").map_or(0, |section| section.address);
-        Ok(Self::parse(bytes, text))
+        let Some(mut table) = Self::parse(bytes, text) else {
+            return Ok(None);
+        };
+        table.trees = table
+            .read_trees(source, elf, section.address, bound_bytes)
+            .unwrap_or_default();
+        Ok(Some(table))
+    }
+
+    /// Only the runtime's own description of the program tells where they are. Position independent
+    /// programs have it filled in when they are loaded.
+    fn read_trees(
+        &self,
+        source: &ElfSource,
+        elf: &Elf,
+        own_address: u64,
+        bound_bytes: u64,
+    ) -> Option<Vec<u8>> {
+        let gofunc = match self.version {
+            Version::Go116 => return None,
+            Version::Go118 => 304,
+            Version::Go120 => 320,
+        };
+        let address = MODULE_SECTIONS.iter().find_map(|name| {
+            let section = elf.section(name)?;
+            let (offset, size) = (section.offset, section.size_bytes);
+            let bytes = source
+                .read("Go module", offset, size, MODULE_SECTION_MAX_BYTES)
+                .ok()?;
+            // It begins with the address of this table, then that of the names.
+            let names = own_address.checked_add(self.names as u64)?;
+            let module = (0..bytes.len().saturating_sub(gofunc + 8))
+                .step_by(8)
+                .find(|at| u64_at(&bytes, *at) == own_address && u64_at(&bytes, at + 8) == names)?;
+            Some(u64_at(&bytes, module + gofunc))
+        })?;
+        let holder = elf.sections.iter().find(|section| {
+            section.has_bytes()
+                && address
+                    .checked_sub(section.address)
+                    .is_some_and(|skipped| section.address != 0 && skipped < section.size_bytes)
+        })?;
+        let skipped = address - holder.address;
+        let size_bytes = (holder.size_bytes - skipped).min(bound_bytes);
+        let offset = holder.offset.checked_add(skipped)?;
+        source
+            .read("Go inlined calls", offset, size_bytes, bound_bytes)
+            .ok()
     }
 
     fn parse(bytes: Vec<u8>, text: u64) -> Option<Self> {
@@ -101,12 +157,13 @@ impl GoTable {
             files: word(offsets + 2)?,
             values: word(offsets + 3)?,
             table: word(offsets + 4)?,
+            trees: Vec::new(),
             bytes,
         })
     }
 
     pub(super) fn held_bytes(&self) -> u64 {
-        self.bytes.len() as u64
+        (self.bytes.len() + self.trees.len()) as u64
     }
 
     /// The functions at `address` (as the file counts), innermost first; empty if none is known.
@@ -117,40 +174,73 @@ impl GoTable {
     fn named(&self, address: u64) -> Option<Vec<NamedFrame>> {
         let (entry, function) = self.function_at(address)?;
         let fields = self.fields();
-        let field = |offset: usize| self.u32(function.checked_add(offset)?);
-        let name = self.text(self.names, field(fields.name)? as usize)?;
-        let file = self
-            .value_at(field(fields.file)?, entry, address)
-            .and_then(|number| self.file(field(fields.unit)?, number));
-        let line = self
-            .value_at(field(fields.line)?, entry, address)
-            .and_then(|line| u32::try_from(line).ok())
-            .filter(|line| *line > 0);
-        let inlined = self
-            .inlined_call(function, entry, address)
-            .is_some_and(|call| call >= 0);
-        let outer = NamedFrame {
-            function: Some(name),
-            ..NamedFrame::default()
-        };
-        // Who was inlined is told by a table elsewhere; its place must not be taken for the
-        // caller's.
-        Some(match inlined {
-            true => vec![
-                NamedFrame {
-                    function: None,
+        let outer = self.text(self.names, self.field(function, fields.name)? as usize)?;
+        let mut frames = Vec::new();
+        let mut address = address;
+        for _ in 0..INLINED_MAX {
+            let (file, line) = self.place(function, entry, address);
+            let Some(call) = self.inlined_call(function, entry, address) else {
+                frames.push(NamedFrame {
+                    function: Some(outer),
                     file,
                     line,
-                    inlined: true,
-                },
-                outer,
-            ],
-            false => vec![NamedFrame {
+                    inlined: false,
+                });
+                return Some(frames);
+            };
+            let parent = self.inlined_function(function, call);
+            frames.push(NamedFrame {
+                function: parent.as_ref().map(|(name, _)| Rc::clone(name)),
                 file,
                 line,
-                ..outer
-            }],
-        })
+                inlined: true,
+            });
+            let Some((_, call_at)) = parent else {
+                // Who was inlined is not known, nor where; its place must not be taken for the
+                // caller's.
+                frames.push(NamedFrame {
+                    function: Some(outer),
+                    ..NamedFrame::default()
+                });
+                return Some(frames);
+            };
+            address = entry.checked_add(u64::from(call_at))?;
+        }
+        None
+    }
+
+    fn field(&self, function: usize, offset: usize) -> Option<u32> {
+        self.u32(function.checked_add(offset)?)
+    }
+
+    fn place(&self, function: usize, entry: u64, address: u64) -> (Option<Rc<str>>, Option<u32>) {
+        let fields = self.fields();
+        let value = |offset| self.value_at(self.field(function, offset)?, entry, address);
+        let unit = self.field(function, fields.unit);
+        let file = value(fields.file).and_then(|number| self.file(unit?, number));
+        let line = value(fields.line).and_then(|line| u32::try_from(line).ok());
+        (file, line.filter(|line| *line > 0))
+    }
+
+    /// Name of an inlined function, and where in the outer one it was called.
+    fn inlined_function(&self, function: usize, call: u32) -> Option<(Rc<str>, u32)> {
+        let fields = self.fields();
+        let tables = self.field(function, fields.tables)? as usize;
+        let trees = *self.bytes.get(function.checked_add(fields.end - 1)?)?;
+        if usize::from(trees) <= INLINED_CALLS {
+            return None;
+        }
+        let at = tables.checked_add(INLINED_CALLS)?.checked_mul(4)?;
+        let tree = self.field(function, fields.end.checked_add(at)?)?;
+        let (call_bytes, name, call_at) = match self.version {
+            Version::Go116 => return None,
+            Version::Go118 => (20, 12, 16),
+            Version::Go120 => (16, 4, 8),
+        };
+        let at = (tree as usize).checked_add((call as usize).checked_mul(call_bytes)?)?;
+        let raw = self.trees.get(at..at.checked_add(call_bytes)?)?;
+        let function = self.text(self.names, u32_at(raw, name) as usize)?;
+        (tree != ABSENT).then_some((function, u32_at(raw, call_at)))
     }
 
     /// Entry address and place of the function that `address` lies in.
@@ -207,20 +297,15 @@ impl GoTable {
         }
     }
 
-    /// Which inlined call `address` lies in; negative if in none.
-    fn inlined_call(&self, function: usize, entry: u64, address: u64) -> Option<i32> {
+    /// Which inlined call `address` lies in, if in one.
+    fn inlined_call(&self, function: usize, entry: u64, address: u64) -> Option<u32> {
         let fields = self.fields();
-        let tables = self.u32(function.checked_add(fields.tables)?)?;
-        if tables <= INLINED_CALL_INDEX {
+        if self.field(function, fields.tables)? <= INLINED_CALL_INDEX {
             return None;
         }
-        let at = function
-            .checked_add(fields.end)?
-            .checked_add(INLINED_CALL_INDEX as usize * 4)?;
-        match self.u32(at)? {
-            0 => None,
-            values => self.value_at(values, entry, address),
-        }
+        let at = fields.end + INLINED_CALL_INDEX as usize * 4;
+        let values = self.field(function, at).filter(|values| *values != 0)?;
+        u32::try_from(self.value_at(values, entry, address)?).ok()
     }
 
     /// The value that a table of (value, code bytes) steps has at `address`.
@@ -304,12 +389,13 @@ mod tests {
             Version::Go118 => (0xffff_fff0, 72),
             _ => (0xffff_fff1, 72),
         };
-        let mut parts: Vec<Vec<u8>> = Vec::new();
-        parts.push(b"main.get\0".to_vec());
-        parts.push(0_u32.to_le_bytes().to_vec());
-        parts.push(b"/srv/orders.go\0".to_vec());
-        // From -1: file 0 throughout; line 7, then 9.
-        parts.push(vec![0, 2, 0x20, 0, 16, 4, 4, 0x1c, 0]);
+        let mut parts: Vec<Vec<u8>> = vec![
+            b"main.get\0".to_vec(),
+            0_u32.to_le_bytes().to_vec(),
+            b"/srv/orders.go\0".to_vec(),
+            // From -1: file 0 throughout; line 7, then 9.
+            vec![0, 2, 0x20, 0, 16, 4, 4, 0x1c, 0],
+        ];
         let mut functions: Vec<u8> = Vec::new();
         for word in [0x10_u32, 16, 0x30, 0] {
             functions.extend(word.to_le_bytes());

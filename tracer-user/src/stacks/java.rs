@@ -43,10 +43,7 @@ pub(super) fn write_perf_map(process_dir: &Path, pid: u32) {
 /// `java.net.Socket Orders.getClient(java.lang.String, int)` is `Orders.getClient`; other names
 /// stay as they are.
 pub(super) fn plain_name(name: &str) -> &str {
-    let Some((before, _)) = name
-        .strip_suffix(')')
-        .and_then(|name| name.split_once('('))
-    else {
+    let Some((before, _)) = name.strip_suffix(')').and_then(|name| name.split_once('(')) else {
         return name;
     };
     match before.rsplit_once(' ') {

@@ -240,9 +240,14 @@ mod tests {
     #[test]
     fn a_bad_line_spoils_no_other() {
         let long = "x".repeat(20_000);
-        let map = map_of(&format!("what\n1000 zz a\n10 0 b\n3000 10 {long}\n1000 10 good\n"));
+        let map = map_of(&format!(
+            "what\n1000 zz a\n10 0 b\n3000 10 {long}\n1000 10 good\n"
+        ));
         assert_eq!(map.find(0x1004).as_deref(), Some("good"));
-        assert_eq!(map.find(0x3004).map(|name| name.len()), Some(NAME_MAX_BYTES));
+        assert_eq!(
+            map.find(0x3004).map(|name| name.len()),
+            Some(NAME_MAX_BYTES)
+        );
     }
 
     #[test]

@@ -138,14 +138,16 @@ fn symbol(table: &[u8], names: &[u8], wanted: &[u8]) -> Option<u64> {
         .map(|symbol| u64_at(symbol, 8))
 }
 
-/// The stack's page and its size stand before the current frame, or this is another layout.
+/// The stack's page and its size stand before the current frame, or this is another layout. Between
+/// requests a worker has the size and no page.
 fn is_executor(memory: Memory, globals: u64) -> bool {
     let words = globals
         .checked_add(VM_STACK_END)
         .and_then(|at| memory.read(at, 24))
         .unwrap_or_default();
     let (end, page, page_bytes) = (u64_at(&words, 0), u64_at(&words, 8), u64_at(&words, 16));
-    page != 0 && page_bytes == VM_STACK_PAGE_BYTES && end.wrapping_sub(page) == page_bytes
+    let is_page = end > page && (end - page).is_multiple_of(VM_STACK_PAGE_BYTES);
+    page_bytes == VM_STACK_PAGE_BYTES && (page == 0 || is_page)
 }
 
 fn layout(globals: u64) -> FrameLayout {
@@ -285,7 +287,7 @@ mod tests {
     #[test]
     fn a_function_of_8_2_has_name_file_and_line() {
         let (name, file) = (string("get_client"), string("/srv/orders.php"));
-        let mut instructions = vec![0_u8; 96];
+        let mut instructions = [0_u8; 96];
         instructions[64 + 24..64 + 28].copy_from_slice(&9_u32.to_le_bytes());
         let mut function = vec![0_u8; FUNCTION_BYTES];
         function[0] = USER_FUNCTION;

@@ -250,7 +250,10 @@ impl Resolver {
         let Process {
             table, perf_map, ..
         } = process;
-        let is_java = table.mappings.iter().any(|m| m.path.ends_with("/libjvm.so"));
+        let is_java = table
+            .mappings
+            .iter()
+            .any(|m| m.path.ends_with("/libjvm.so"));
         let ask_java = is_java && self.config.java_perfmap;
         let mut unnamed_java = false;
         let mut frames = Vec::with_capacity(walk.addresses.len());

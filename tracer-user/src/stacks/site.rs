@@ -296,6 +296,30 @@ mod tests {
     }
 
     #[test]
+    fn php_and_java_sites_skip_what_comes_with_the_language() {
+        let php = |function: &str, file: &str, module: &str| {
+            frame(FrameKind::Php, function, file, module)
+        };
+        let frames = [
+            php("Redis::connect", "", "php"),
+            php(
+                "Predis\\Client::connect",
+                "/srv/vendor/predis/Client.php",
+                "",
+            ),
+            php("get_client", "/srv/orders.php", ""),
+        ];
+        assert_eq!(site_of(&frames), "orders.php:7 get_client");
+        let jit = |function: &str| frame(FrameKind::Jit, function, "", "");
+        let frames = [
+            jit("Interpreter"),
+            jit("java.net.Socket.connect"),
+            jit("Orders.getClient"),
+        ];
+        assert_eq!(site_of(&frames), "Orders.getClient");
+    }
+
+    #[test]
     fn extra_rules_decide_first() {
         let rule = |pattern: &str, application| SiteRule {
             kind: None,

@@ -44,7 +44,11 @@ impl Memory {
     }
 
     /// `bytes` from each address, in one system call where all can be read.
-    pub(in super::super) fn read_each(self, addresses: &[u64], bytes: usize) -> Vec<Option<Vec<u8>>> {
+    pub(in super::super) fn read_each(
+        self,
+        addresses: &[u64],
+        bytes: usize,
+    ) -> Vec<Option<Vec<u8>>> {
         let total = addresses.len().saturating_mul(bytes);
         if addresses.is_empty() || addresses.len() > SEGMENTS_MAX || total > READ_MAX_BYTES {
             return vec![None; addresses.len()];
