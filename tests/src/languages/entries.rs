@@ -81,12 +81,11 @@ pub fn entries() -> Vec<Entry> {
             command: || Ok(Command::new(place::client("leak_redis_rs_tokio")?)),
             tracer_options: &["--stack-bytes=65536"],
             calls: [
-                // rustc's debug information has no better names for async functions.
-                call("{async_fn", "client.get_multiplexed_async_connection()"),
-                call("{async_fn", "connection = get_client("),
-                call("{async_block", "Box::pin(handle_order(&client))"),
+                call("", "client.get_multiplexed_async_connection()"),
+                call("", "connection = get_client("),
+                call("", "Box::pin(handle_order(&client))"),
             ],
-            shows: Shows::Lines,
+            shows: Shows::Places("rustc's debug information calls each `{async_fn#0}`"),
         },
         Entry {
             language: "Python",

@@ -36,7 +36,7 @@ pub fn shown(entry: &Entry, report: &Report, pid: u32, orders: u64) -> Result<Sh
     };
     let frames = calls_in_order(entry, group)?;
     ensure_site(group, &frames[0])?;
-    if entry.shows == Shows::Lines {
+    if !matches!(entry.shows, Shows::Functions(_)) {
         ensure!(group.note.is_none(), "{:?}", group.note);
         let source = tests_package().join(entry.source);
         for (frame, call) in frames.iter().zip(&entry.calls) {
@@ -53,24 +53,30 @@ fn chain(group: &StackGroup) -> String {
 
 /// The first frame of the name for each call, each outside the one before.
 fn calls_in_order(entry: &Entry, group: &StackGroup) -> Result<Vec<Frame>> {
+    let source = tests_package().join(entry.source);
     let mut rest = group.frames.iter();
     let mut found = Vec::new();
     for call in &entry.calls {
+        let line = match call.function {
+            "" => Some(line_of(call, &source)?),
+            _ => None,
+        };
         let frame = rest
-            .find(|frame| is_call(entry, frame, call))
+            .find(|frame| is_call(frame, call, &source, line))
             .with_context(|| format!("no {} at its place in {}", call.function, chain(group)))?;
         found.push(frame.clone());
     }
     Ok(found)
 }
 
-/// Libraries have functions of these names too.
-fn is_call(entry: &Entry, frame: &Frame, call: &Call) -> bool {
-    let is_file = frame
-        .file
-        .as_deref()
-        .is_none_or(|file| Path::new(file).file_name() == Path::new(entry.source).file_name());
-    is_file && has_name(frame, call.function)
+/// Libraries have functions of these names too. A call without name is told by its line.
+fn is_call(frame: &Frame, call: &Call, source: &Path, line: Option<u32>) -> bool {
+    let file = frame.file.as_deref().map(Path::new);
+    let in_file = file.map(|file| file.file_name() == source.file_name());
+    match line {
+        Some(_) => in_file == Some(true) && frame.line == line,
+        None => in_file != Some(false) && has_name(frame, call.function),
+    }
 }
 
 fn name(frame: &Frame) -> &str {

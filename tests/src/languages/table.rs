@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::{Entry, Shown, Shows};
-use crate::report::Frame;
+use crate::report::{Frame, FrameKind};
 
 const BEGIN: &str = "<!-- languages: written by `cargo xtask languages` -->\n";
 const END: &str = "<!-- languages: end -->\n";
@@ -18,9 +18,12 @@ pub fn written_table(rows: &[(Entry, Shown)]) -> String {
     let mut table =
         "| language | client | what the report shows | needs |\n|---|---|---|---|\n".to_owned();
     for (entry, shown) in rows {
-        let calls: Vec<String> = shown.frames.iter().map(place).collect();
+        let has_names = !matches!(entry.shows, Shows::Places(_));
+        let frames = shown.frames.iter();
+        let calls: Vec<String> = frames.map(|frame| place(frame, has_names)).collect();
         let what = match entry.shows {
             Shows::Lines => calls.join(" < "),
+            Shows::Places(why) => format!("{}; no names: {why}", calls.join(" < ")),
             Shows::Functions(why) => format!("{}; no lines: {why}", calls.join(" < ")),
             Shows::Note(note) => format!("\"{note}\""),
         };
@@ -40,10 +43,16 @@ pub fn written_table(rows: &[(Entry, Shown)]) -> String {
 }
 
 /// `` `orders.py:12 get_client` ``
-fn place(frame: &Frame) -> String {
+fn place(frame: &Frame, has_name: bool) -> String {
     let function = frame.function.as_deref().unwrap_or("?");
+    // With its path or without, as the compiler's options have it.
+    let function = match frame.kind {
+        FrameKind::Native => function.rsplit("::").next().unwrap_or(function),
+        _ => function,
+    };
     let file = frame.file.as_deref().map(Path::new);
     match (file.and_then(Path::file_name), frame.line) {
+        (Some(file), Some(line)) if !has_name => format!("`{}:{line}`", file.display()),
         (Some(file), Some(line)) => format!("`{}:{line} {function}`", file.display()),
         _ => format!("`{function}`"),
     }
