@@ -80,6 +80,8 @@ pub struct Opener {
     #[serde(deserialize_with = "present")]
     pub container: Option<String>,
     #[serde(deserialize_with = "present")]
+    pub pod: Option<serde_json::Value>,
+    #[serde(deserialize_with = "present")]
     pub user: Option<String>,
     #[serde(deserialize_with = "present")]
     pub netns: Option<serde_json::Value>,

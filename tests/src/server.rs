@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -105,6 +106,54 @@ impl RedisServer {
     }
 }
 
+/// A redis-server that is reached over a unix socket alone, from any network namespace.
+pub struct SocketServer {
+    child: Child,
+    path: PathBuf,
+}
+
+impl SocketServer {
+    pub fn start(path: &Path) -> Result<Self> {
+        let child = child::bound(&mut Command::new("redis-server"))
+            .args([
+                "--port",
+                "0",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--daemonize",
+                "no",
+            ])
+            .arg("--unixsocket")
+            .arg(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("failed to start redis-server; run `cargo xtask setup`")?;
+        let path = path.to_owned();
+        let server = Self { child, path };
+        wait::until("redis-server listens on its socket", || {
+            std::os::unix::net::UnixStream::connect(&server.path).ok()
+        })?;
+        Ok(server)
+    }
+
+    /// As `connleak` takes it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("unix://{}", self.path.display())
+    }
+}
+
+impl Drop for SocketServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Drop for RedisServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -112,7 +161,7 @@ impl Drop for RedisServer {
     }
 }
 
-fn ping(port: u16) -> bool {
+pub(crate) fn ping(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
         return false;
     };

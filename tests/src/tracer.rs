@@ -89,6 +89,20 @@ impl Tracer {
         .with_context(|| format!("stderr: {:?}", self.words()))?
     }
 
+    /// Waits until all hooks are attached; false if it ended instead.
+    pub fn is_tracing(&mut self) -> Result<bool> {
+        wait::until("connleak traces or ends", || {
+            if self.said("tracing :") {
+                return Some(Ok(true));
+            }
+            match self.child.try_wait() {
+                Ok(None) => None,
+                Ok(Some(_)) => Some(Ok(false)),
+                Err(error) => Some(Err(error.into())),
+            }
+        })?
+    }
+
     fn said(&self, start: &str) -> bool {
         self.stderr
             .lock()

@@ -58,6 +58,11 @@ impl Clock {
         }
     }
 
+    /// Nanoseconds of Unix time.
+    pub fn unix_ns(&self, boot_ns: u64) -> u64 {
+        u64::try_from(self.boot_at_ns + i128::from(boot_ns)).unwrap_or(0)
+    }
+
     pub fn rfc3339(&self, boot_ns: u64) -> String {
         let ns = self.boot_at_ns + i128::from(boot_ns);
         // Milliseconds: what a person can use, and all digits always there.

@@ -23,6 +23,7 @@ pub mod daemon;
 pub mod decode;
 pub mod host;
 pub mod kernel;
+pub mod metrics;
 pub mod pipeline;
 pub mod policy;
 pub mod process;

@@ -15,6 +15,21 @@ const BINARY: &str = "usr/bin/connleak";
 const CONFIG: &str = "etc/connleak/connleak.toml";
 const UNIT: &str = "usr/lib/systemd/system/connleak.service";
 const LICENSE: &str = "usr/share/doc/connleak/copyright";
+/// For other programs: not read by connleak itself.
+const SHARED: [(&str, &str); 3] = [
+    (
+        "prometheus/connleak.rules.yml",
+        "usr/share/connleak/prometheus/connleak.rules.yml",
+    ),
+    (
+        "grafana/connleak.json",
+        "usr/share/connleak/grafana/connleak.json",
+    ),
+    (
+        "kubernetes/daemonset.yaml",
+        "usr/share/connleak/kubernetes/daemonset.yaml",
+    ),
+];
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
@@ -50,6 +65,9 @@ fn pack(root: &Path, binary: &Path, dir: &Path) -> Result<PathBuf> {
     put(&config, &stage.join(CONFIG), 0o644)?;
     put(&dist.join("connleak.service"), &stage.join(UNIT), 0o644)?;
     put(&root.join("LICENSE"), &stage.join(LICENSE), 0o644)?;
+    for (from, to) in SHARED {
+        put(&dist.join(from), &stage.join(to), 0o644)?;
+    }
     for script in SCRIPTS {
         put(
             &dist.join(script),
@@ -121,7 +139,8 @@ mod tests {
         // Any ELF file stands for connleak.
         let package = pack(root, Path::new("/bin/true"), dir.path())?;
         let listing = output(Command::new("dpkg-deb").arg("--contents").arg(&package))?;
-        for place in [BINARY, CONFIG, UNIT, LICENSE] {
+        let shared = SHARED.map(|(_, place)| place);
+        for place in [BINARY, CONFIG, UNIT, LICENSE].into_iter().chain(shared) {
             assert!(
                 listing.contains(&format!("./{place}\n")),
                 "{place}: {listing}"

@@ -39,6 +39,8 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// Tell the daemon that a person has looked: MANUAL ends
     Ack(ControlArgs),
+    /// The worst openers over all machines, as their daemons tell it in a Redis Stream
+    Fleet(FleetArgs),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -83,6 +85,33 @@ pub(super) struct ControlArgs {
 pub(super) struct StatusArgs {
     #[command(flatten)]
     pub(super) control: ControlArgs,
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct FleetArgs {
+    /// Redis that has the stream, as redis://HOST:PORT, rediss:// or unix://; of a cluster any node.
+    /// Can be given several times, and several at once
+    #[arg(long = "redis", value_name = "URL", num_args = 1.., required = true)]
+    pub(super) redis: Vec<String>,
+    /// The stream: [export.stream] key of the daemons
+    #[arg(long, default_value = "connleak:reports")]
+    pub(super) key: String,
+    #[arg(long, value_name = "NAME")]
+    pub(super) username: Option<String>,
+    /// A file that holds the password
+    #[arg(long, value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Look back this far; hosts that said nothing since are not shown
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub(super) within: Duration,
+    /// Show so many openers
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(super) limit: usize,
+    /// Go on, and show what changes
+    #[arg(long)]
+    pub(super) follow: bool,
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
 }

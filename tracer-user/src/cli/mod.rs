@@ -1,5 +1,8 @@
 //! The command line: what the user asked for, and where the answer goes.
 
+// Asks no daemon: it reads what all of them wrote.
+mod fleet;
+
 mod ack;
 mod args;
 mod check;
@@ -83,6 +86,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Daemon(args) => runtime()?.block_on(daemon::run(args)),
         Command::Status(args) => runtime()?.block_on(status::run(args)),
         Command::Check(args) => runtime()?.block_on(check::run(args)),
+        Command::Fleet(args) => runtime()?.block_on(fleet::run(args)),
         Command::Ack(args) => runtime()?.block_on(ack::run(args)),
     }
 }

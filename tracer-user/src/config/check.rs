@@ -370,11 +370,47 @@ fn check_rest(config: &Config, problems: &mut Vec<Problem>) {
     block.require(limits.max_sockets >= 1, "max_sockets", || {
         "max_sockets must be at least 1".to_owned()
     });
+    check_export(&config.export, problems);
+}
+
+fn check_export(export: &super::export::Export, problems: &mut Vec<Problem>) {
+    let mut block = Block {
+        path: vec![Step::Key("export"), Step::Key("prometheus")],
+        problems,
+    };
+    let prometheus = &export.prometheus;
+    let loopback = prometheus.listen.ip().to_canonical().is_loopback();
+    block.require(loopback || prometheus.public, "listen", || {
+        format!(
+            "listen = {} is not loopback: anyone who reaches it can read; say public = true if \
+             that is meant",
+            prometheus.listen
+        )
+    });
+    block.require(prometheus.top_pids <= 1000, "top_pids", || {
+        "top_pids is above 1000: every process is a series".to_owned()
+    });
+    let least = Duration::from_secs(1);
+    let often = || "interval must be at least 1s: a report looks at every connection".to_owned();
+    let mut block = Block {
+        path: vec![Step::Key("export"), Step::Key("otlp")],
+        problems,
+    };
+    block.require(export.otlp.interval >= least, "interval", often);
+    let http = export.otlp.endpoint.starts_with("http://");
+    block.require(http, "endpoint", || {
+        "the endpoint must begin with http://; for TLS let a collector on this host forward"
+            .to_owned()
+    });
     let mut block = Block {
         path: vec![Step::Key("export"), Step::Key("stream")],
         problems,
     };
-    if let Err(message) = check_url(&config.export.stream.url) {
+    block.require(export.stream.interval >= least, "interval", often);
+    block.require(!export.stream.key.is_empty(), "key", || {
+        "key must not be empty".to_owned()
+    });
+    if let Err(message) = check_url(&export.stream.url) {
         block.require(false, "url", || message);
     }
 }

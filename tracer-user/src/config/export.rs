@@ -21,6 +21,8 @@ pub struct Export {
 pub struct Prometheus {
     pub enabled: bool,
     pub listen: SocketAddr,
+    /// Listening elsewhere than on loopback is meant.
+    pub public: bool,
     pub top_pids: u32,
 }
 
@@ -29,6 +31,7 @@ impl Default for Prometheus {
         Self {
             enabled: false,
             listen: SocketAddr::from(([127, 0, 0, 1], 9469)),
+            public: false,
             top_pids: 0,
         }
     }
@@ -47,7 +50,7 @@ impl Default for Otlp {
     fn default() -> Self {
         Self {
             enabled: false,
-            endpoint: "http://127.0.0.1:4317".to_owned(),
+            endpoint: "http://127.0.0.1:4318".to_owned(),
             interval: Duration::from_secs(10),
         }
     }

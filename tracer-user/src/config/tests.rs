@@ -107,6 +107,11 @@ fn mistakes_are_named_with_file_and_line() {
             "c.toml:2: ring_bytes = 5242880 is no power of two of at least 4KiB",
         ),
         (
+            "[export.prometheus]\nlisten = \"0.0.0.0:9469\"\n",
+            "c.toml:2: listen = 0.0.0.0:9469 is not loopback: anyone who reaches it can read; say \
+             public = true if that is meant",
+        ),
+        (
             "[[probe]]\nname = \"x\"\ninterval = \"1s\"\ncommand = [\n \"GET\", \"{now+1s}\"]\n",
             "c.toml:4: \"{now+1s}\": write {now} or {now-5s}",
         ),

@@ -193,6 +193,7 @@ impl Daemon {
     pub(super) fn reconcile(&mut self) {
         let reconciled = self.tracer.reconcile().map(|_| ());
         self.holders_at_ns = clock::boot_ns();
+        self.count_for_exports();
         let reconciled = reconciled.and_then(|()| self.tracer.forget_ended());
         self.say_failure("reconcile", reconciled);
         self.spare_listeners();

@@ -3,17 +3,22 @@
 mod act;
 pub mod check;
 mod control;
+mod exports;
 mod follow;
 mod group;
+mod http;
 mod journal;
+mod metrics;
 mod notify;
 mod observe;
+mod otlp;
 mod probing;
 mod reload;
 mod run;
 mod standing;
 pub mod status;
 mod store;
+mod stream;
 mod words;
 
 pub use control::{Answer, Request, ask};

@@ -52,6 +52,7 @@ impl Daemon {
         let later = later(&old, &new);
         self.config = Arc::new(new);
         self.restart_timers();
+        self.start_exports(Some(&old));
         self.spare_listeners();
         Ok(format!("the configuration was reloaded{later}"))
     }

@@ -12,6 +12,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::act::Done;
 use super::control::{Answer, Asked, Control, Request};
+use super::exports::Exports;
+use super::http::Scrape;
 use super::journal::{Journal, Priority};
 use super::notify::Notify;
 use super::probing::{Probing, Told};
@@ -88,8 +90,10 @@ pub(super) struct Daemon {
     pub(super) holders_at_ns: u64,
     pub(super) observed_at: Instant,
     pub(super) started_at: String,
+    pub(super) started_ns: u64,
     /// Failures that are not said again while they last.
     pub(super) said: BTreeSet<&'static str>,
+    pub(super) exports: Exports,
     due: Due,
 }
 
@@ -107,6 +111,7 @@ enum Wake {
     Redis(Told),
     Done(Done),
     Asked(Asked),
+    Scraped(Scrape),
     Reload,
     Stop,
 }
@@ -155,6 +160,11 @@ pub async fn run(options: DaemonOptions) -> Result<()> {
                 // Whoever asked may be gone.
                 let _ = to.send(answer);
             }
+            Wake::Scraped(scrape) => {
+                daemon.answer_scrape(scrape);
+                // A report takes over what is in the ring.
+                daemon.observe_soon().await;
+            }
             Wake::Reload => daemon.reload().await,
             Wake::Stop => break,
         }
@@ -196,7 +206,9 @@ impl Daemon {
             holders_at_ns: now_ns,
             observed_at: now,
             started_at: tracer.clock().rfc3339(now_ns),
+            started_ns: now_ns,
             said: BTreeSet::new(),
+            exports: Exports::off(),
             due: Due {
                 observe: None,
                 heartbeat: now + config.daemon.heartbeat,
@@ -236,6 +248,7 @@ impl Daemon {
         self.journal
             .say(Priority::Notice, &text, &[("EVENT", "started")]);
         self.notify.ready(&text);
+        self.start_exports(None);
         // What is there already is judged, too.
         self.due.observe = Some(Instant::now());
     }
@@ -256,6 +269,7 @@ impl Daemon {
             told = Probing::next(&mut self.probing) => Wake::Redis(told),
             Some(done) = done.recv() => Wake::Done(done),
             Some(asked) = asked.recv() => Wake::Asked(asked),
+            scrape = self.exports.next() => Wake::Scraped(scrape),
             _ = signals.hangup.recv() => Wake::Reload,
             _ = signals.terminate.recv() => Wake::Stop,
             _ = signals.interrupt.recv() => Wake::Stop,
@@ -276,6 +290,7 @@ impl Daemon {
             self.due.observe,
             self.due.reconcile,
             self.due.alive,
+            self.exports.due(),
         ]
         .into_iter()
         .flatten()
@@ -296,6 +311,7 @@ impl Daemon {
             self.due.heartbeat = now + self.config.daemon.heartbeat;
             self.heartbeat();
         }
+        self.export(now);
         self.observe().await;
     }
 

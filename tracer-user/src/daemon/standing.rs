@@ -75,6 +75,8 @@ impl Daemon {
             drift: tracer.drift().total(),
             lost: tracer.lost().ok(),
             resident_bytes: host::resident_bytes(),
+            stream: self.exports.stream_status(),
+            otlp: self.exports.otlp_status(),
         }
     }
 

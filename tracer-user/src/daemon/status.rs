@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::otlp::OtlpStatus;
+pub use super::stream::StreamStatus;
 use crate::policy::level::Level;
 use crate::redis::clients::Client;
 use crate::redis::health;
@@ -42,6 +44,9 @@ pub struct Status {
     pub drift: u64,
     pub lost: Option<Lost>,
     pub resident_bytes: Option<u64>,
+    /// Null where none is configured.
+    pub stream: Option<StreamStatus>,
+    pub otlp: Option<OtlpStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

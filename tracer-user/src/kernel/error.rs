@@ -36,6 +36,8 @@ pub enum KernelError {
     },
     #[error("failed to run iterator {name}: {cause}; needs a kernel of 5.10 or later")]
     Iterator { name: &'static str, cause: String },
+    #[error("failed to enter another network namespace: needs CAP_SYS_ADMIN; run as root")]
+    NamespaceNotPermitted,
     #[error("failed to attach: the kernel's types were given back already")]
     TypesReleased,
     #[error("failed to read map {name}: {cause}")]

@@ -77,7 +77,11 @@ pub(super) fn run_in(
         let walker = scope.spawn(|| {
             // SAFETY: the descriptor is open for as long as it is borrowed.
             if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
-                return Err(failed(io::Error::last_os_error().to_string()));
+                let error = io::Error::last_os_error();
+                return Err(match error.kind() {
+                    io::ErrorKind::PermissionDenied => KernelError::NamespaceNotPermitted,
+                    _ => failed(error.to_string()),
+                });
             }
             run(ebpf, btf, walk)
         });

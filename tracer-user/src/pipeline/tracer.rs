@@ -19,7 +19,7 @@ use crate::{
         recording::{Entry, Moment},
         socket::{Socket, SocketId},
     },
-    kernel::{Kernel, Maps, Options, Probes, Ring, Walk},
+    kernel::{Kernel, KernelError, Maps, Options, Probes, Ring, Walk},
     process::ProcessKey,
     report::{self, Listing, Report},
     sockets::Drift,
@@ -212,7 +212,12 @@ impl Tracer {
     fn gone(&mut self, mut files: Vec<OpenFile>, settled_ns: u64) -> Result<Vec<SocketId>> {
         let mut walked: HashSet<u32> = self.state.own_netns.into_iter().collect();
         for (netns, namespace) in namespaces::foreign(&self.state) {
-            let bytes = self.kernel.walk_in(Walk::TcpSockets, namespace.as_fd())?;
+            let walked_in = self.kernel.walk_in(Walk::TcpSockets, namespace.as_fd());
+            let bytes = match walked_in {
+                // Without the right to enter it, what its events told is believed.
+                Err(KernelError::NamespaceNotPermitted) => continue,
+                bytes => bytes?,
+            };
             files.extend(self.decode(&bytes)?);
             walked.insert(netns);
         }

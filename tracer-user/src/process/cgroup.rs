@@ -1,4 +1,4 @@
-//! A placement: the systemd unit or the container that a process's cgroup says it runs in.
+//! A placement: the systemd unit, the container or the pod that a process's cgroup names.
 
 /// What a cgroup path names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -7,7 +7,15 @@ pub struct Placement {
     pub unit: Option<String>,
     /// Container ID, 64 hexadecimal digits.
     pub container: Option<String>,
+    /// UID of the Kubernetes pod, as its API writes it.
+    pub pod_uid: Option<String>,
 }
+
+/// A container in a cgroup of its unit's own (podman's `--cgroups=split`, which Quadlet uses): the
+/// unit is what one would restart.
+const OF_ITS_UNIT: &str = "libpod-payload-";
+/// Not the container, but the runtime's monitor of it.
+const MONITOR: &str = "conmon-";
 
 /// Reads the text of /proc/PID/cgroup, of cgroup v1 and v2.
 pub fn placement(text: &str) -> Placement {
@@ -18,25 +26,23 @@ pub fn placement(text: &str) -> Placement {
             continue;
         };
         for part in path.split('/') {
-            if is_unit(part) {
-                found.unit = Some(unescape(part));
-            }
             if let Some(id) = container_id(part) {
                 found.container = Some(id.to_owned());
+                // The runtime's scope, and the runtime's own service around it, are no units that
+                // one would restart for it.
+                if !part.starts_with(OF_ITS_UNIT) {
+                    found.unit = None;
+                }
+            } else if is_unit(part) && found.container.is_none() {
+                found.unit = Some(unescape(part));
+            }
+            if let Some(uid) = pod_uid(part) {
+                found.pod_uid = Some(uid);
             }
         }
         if found.unit.is_some() || found.container.is_some() {
             break;
         }
-    }
-    // A container's own scope names the runtime, not a unit that one would restart.
-    if found.container.is_some()
-        && found
-            .unit
-            .as_deref()
-            .is_some_and(|unit| container_id(unit).is_some())
-    {
-        found.unit = None;
     }
     found
 }
@@ -72,15 +78,33 @@ fn unescape(part: &str) -> String {
 /// a bare `ID` (cgroupfs driver).
 fn container_id(part: &str) -> Option<&str> {
     let stem = part.strip_suffix(".scope").unwrap_or(part);
+    if stem.contains(MONITOR) {
+        return None;
+    }
     let id = stem.rsplit(['-', ':']).next()?;
     (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+}
+
+/// The UID in `kubepods-burstable-podUID.slice` (systemd driver, dashes as underscores) or
+/// `podUID` (cgroupfs driver). A static pod's is a hash without dashes.
+fn pod_uid(part: &str) -> Option<String> {
+    let slice = part.split(':').next()?;
+    let stem = slice.strip_suffix(".slice").unwrap_or(slice);
+    let (before, uid) = stem.rsplit_once("pod")?;
+    if !(before.is_empty() || before.ends_with('-')) {
+        return None;
+    }
+    let uid = uid.replace('_', "-");
+    let groups: Vec<&str> = uid.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    let hex = |group: &&str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_uid = lengths == [8, 4, 4, 4, 12] || lengths == [32];
+    (is_uid && groups.iter().all(hex)).then_some(uid)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ID: &str = "5f0c6b0d2a4e8f1c3b7d9e0a1f2c4b6d8e0f1a3c5b7d9f0e2a4c6b8d0f1e3a5c";
 
     #[test]
     fn innermost_service_is_the_unit() {
@@ -97,21 +121,25 @@ mod tests {
         assert_eq!(found.unit.as_deref(), Some("a-b@1.service"));
     }
 
+    /// Lines are: what it is | path | container | pod | unit, `-` for none.
     #[test]
-    fn containers_of_every_runtime_are_recognised() {
-        for path in [
-            format!("0::/system.slice/docker-{ID}.scope"),
-            format!("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope"),
-            format!("0::/kubepods.slice/kubepods-besteffort.slice/crio-{ID}.scope"),
-            format!("0::/machine.slice/libpod-{ID}.scope/container"),
-            format!("4:memory:/docker/{ID}"),
-            format!("4:memory:/kubepods/burstable/pod1/{ID}"),
-            format!("0::/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{ID}"),
-        ] {
-            assert_eq!(placement(&path).container.as_deref(), Some(ID), "{path}");
+    fn containers_and_pods_of_every_runtime_are_recognised() {
+        let examples = include_str!("cgroup_examples.txt");
+        let examples = examples.lines().filter(|line| !line.starts_with('#'));
+        let mut count = 0;
+        for line in examples.filter(|line| !line.is_empty()) {
+            let fields: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [what, path, container, pod, unit] = fields[..] else {
+                panic!("five fields: {line}");
+            };
+            let expected = |field: &str| (field != "-").then(|| field.to_owned());
+            let found = placement(&format!("{path}\n"));
+            assert_eq!(found.container, expected(container), "container of {what}");
+            assert_eq!(found.pod_uid, expected(pod), "pod of {what}");
+            assert_eq!(found.unit, expected(unit), "unit of {what}");
+            count += 1;
         }
-        let scope = format!("0::/system.slice/docker-{ID}.scope");
-        assert_eq!(placement(&scope).unit, None);
+        assert!(count >= 24, "{count} examples");
     }
 
     #[test]

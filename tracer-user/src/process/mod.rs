@@ -2,8 +2,10 @@
 
 mod cgroup;
 mod identity;
+mod pod;
 mod resolve;
 
 pub use cgroup::{Placement, placement};
 pub use identity::ProcessKey;
+pub use pod::Pod;
 pub use resolve::{Process, Processes, netns_of_link};

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     cgroup::{Placement, placement},
     identity::ProcessKey,
+    pod::{Pod, Pods},
 };
 
 /// A command line is as long as its process likes; this much of it is kept.
@@ -26,6 +27,7 @@ pub struct Process {
     pub cmdline: Vec<String>,
     pub unit: Option<String>,
     pub container: Option<String>,
+    pub pod: Option<Pod>,
     pub uid: Option<u32>,
     /// Inode of /proc/PID/ns/net.
     pub netns: Option<u32>,
@@ -147,7 +149,11 @@ fn read(proc_root: &Path, key: ProcessKey) -> Option<Process> {
     if !key.started_at_tick(start_ticks) {
         return None;
     }
-    let Placement { unit, container } = small(&directory.join("cgroup"))
+    let Placement {
+        unit,
+        container,
+        pod_uid,
+    } = small(&directory.join("cgroup"))
         .map(|text| placement(&text))
         .unwrap_or_default();
     let status = small(&directory.join("status")).unwrap_or_default();
@@ -156,6 +162,7 @@ fn read(proc_root: &Path, key: ProcessKey) -> Option<Process> {
         name,
         cmdline: cmdline(&bounded(&directory.join("cmdline"), CMDLINE_BYTES_MAX)?),
         unit,
+        pod: pod_uid.map(|uid| Pods::default().pod(uid, container.as_deref())),
         container,
         uid: numbers(&status, "Uid:").first().copied(),
         netns: netns(&directory),

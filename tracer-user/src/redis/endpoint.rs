@@ -103,6 +103,31 @@ impl Endpoint {
     pub fn address(&self) -> &Address {
         &self.address
     }
+
+    /// The same server asked at another node of its cluster.
+    pub(super) fn at(&self, node: Option<&Address>) -> Self {
+        match node {
+            Some(address) => Self {
+                address: address.clone(),
+                sentinels: None,
+                ..self.clone()
+            },
+            None => self.clone(),
+        }
+    }
+
+    /// A node as a cluster names it: `HOST:PORT` (IPv6 without brackets), `:PORT` on the host
+    /// that was asked.
+    pub(super) fn node(&self, text: &str) -> Option<Address> {
+        let (host, port) = text.rsplit_once(':')?;
+        let host = match (host, &self.address) {
+            ("", Address::Tcp { host, .. }) => host.clone(),
+            ("", Address::Unix(_)) => return None,
+            (host, _) => host.to_owned(),
+        };
+        let port = port.parse().ok()?;
+        Some(Address::Tcp { host, port })
+    }
 }
 
 fn parse_url(url: &str) -> Result<(Address, i64, bool), EndpointError> {
@@ -170,6 +195,25 @@ mod tests {
     fn parse(url: &str) -> Option<(String, i64, bool)> {
         let (address, db, secured) = parse_url(url).ok()?;
         Some((address.to_string(), db, secured))
+    }
+
+    #[test]
+    fn a_cluster_names_its_nodes_with_and_without_host() {
+        let endpoint = Endpoint::new(&config::Redis {
+            url: "redis://10.0.0.1:6380".to_owned(),
+            ..config::Redis::default()
+        });
+        let endpoint = endpoint.expect("an endpoint");
+        for (text, expected) in [
+            ("10.0.0.2:6381", Some("10.0.0.2:6381")),
+            (":6381", Some("10.0.0.1:6381")),
+            ("fd00::2:6381", Some("[fd00::2]:6381")),
+            ("node.example:6381", Some("node.example:6381")),
+            ("node.example", None),
+        ] {
+            let node = endpoint.node(text).map(|node| node.to_string());
+            assert_eq!(node.as_deref(), expected, "{text}");
+        }
     }
 
     #[test]

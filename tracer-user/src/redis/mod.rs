@@ -11,4 +11,5 @@ pub(crate) mod live;
 pub mod probe;
 mod secret;
 mod sentinel;
+pub mod stream;
 mod tls;

@@ -242,6 +242,7 @@ fn identity(sources: &Sources<'_>, owner: Owner) -> OpenerReport {
             .unwrap_or_default(),
         unit: process.and_then(|process| process.unit.clone()),
         container: process.and_then(|process| process.container.clone()),
+        pod: process.and_then(|process| process.pod.clone()),
         user: process
             .and_then(|process| process.uid)
             .map(|uid| sources.host.user(uid)),

@@ -28,6 +28,15 @@ fn harmless(json: &str) -> String {
     text
 }
 
+/// As [`json`], of what is no report.
+///
+/// # Errors
+///
+/// A value that JSON cannot hold.
+pub fn json_of(object: &impl serde::Serialize) -> serde_json::Result<String> {
+    Ok(harmless(&serde_json::to_string_pretty(object)?) + "\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::harmless;

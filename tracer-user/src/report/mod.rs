@@ -1,5 +1,7 @@
 //! A report: what is outstanding, by opener and by stack, for people and for programs.
 
+pub use json::json_of;
+
 mod build;
 mod clean;
 mod clients;

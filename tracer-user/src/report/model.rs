@@ -11,6 +11,7 @@ use crate::{
     accounting::{Rates, Verdict},
     kernel::Counters,
     policy::level::Level,
+    process::Pod,
     sockets::Drift,
     stacks::Frame,
 };
@@ -121,6 +122,8 @@ pub struct OpenerReport {
     pub unit: Option<String>,
     /// Container ID, from its cgroup.
     pub container: Option<String>,
+    /// Kubernetes pod, from its cgroup; named where the node has the kubelet's logs.
+    pub pod: Option<Pod>,
     /// User name, or the number where it has none.
     pub user: Option<String>,
     /// Inode of its network namespace.

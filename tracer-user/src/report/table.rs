@@ -178,6 +178,14 @@ impl Page {
         if let Some(unit) = &opener.unit {
             facts.push(format!("unit {}", clean(unit)));
         }
+        if let Some(pod) = &opener.pod {
+            let known = pod.namespace.as_ref().zip(pod.name.as_ref());
+            let name = known.map_or_else(
+                || clean(&pod.uid),
+                |(namespace, name)| clean(&format!("{namespace}/{name}")),
+            );
+            facts.push(format!("pod {name}"));
+        }
         if let Some(container) = &opener.container {
             facts.push(format!(
                 "container {}",

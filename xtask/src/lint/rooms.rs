@@ -1,7 +1,7 @@
 //! The rooms of tracer-user and the arrows between them: data flows down this table.
 
 /// A room may import from these rooms, from itself and from [`GIVEN`], from no other.
-pub(super) const ROOMS: [(&str, Sees); 19] = [
+pub(super) const ROOMS: [(&str, Sees); 20] = [
     // Given: values that everything may know.
     ("config", Sees::Only(&[])),
     ("clock", Sees::Only(&[])),
@@ -26,6 +26,11 @@ pub(super) const ROOMS: [(&str, Sees); 19] = [
     (
         "action",
         Sees::Only(&["sockets", "process", "accounting", "policy", "redis"]),
+    ),
+    // What other machines are told.
+    (
+        "metrics",
+        Sees::Only(&["process", "stacks", "accounting", "policy", "report"]),
     ),
     // What is told about them.
     (

@@ -101,6 +101,9 @@ const KERNEL_SIDE: [Package; 5] = [
     package("rust-web-clippy", Scope::Lint, Instead::Nothing),
 ];
 
+/// What scrapes the daemon, and checks its rules.
+const PROMETHEUS: Package = package("prometheus", Scope::Tests, Instead::Program("prometheus"));
+
 impl Instead {
     fn present(&self) -> bool {
         match self {
@@ -127,6 +130,7 @@ pub(crate) fn ensure(
     let needed: Vec<&str> = EVERYWHERE
         .iter()
         .chain(kernel_side)
+        .chain([&PROMETHEUS])
         .filter(|package| package.scope <= scope && !package.instead.present())
         .map(|package| package.name)
         .collect();
@@ -141,10 +145,11 @@ pub(crate) fn ensure(
         return Ok(());
     }
     println!("setup: installing       {}", missing.join(" "));
-    let brings_redis = missing.contains(&"redis-server");
     let elapsed_s = install(&missing)?;
-    if brings_redis {
-        keep_redis_off_at_boot(workspace);
+    for server in ["redis-server", "prometheus"] {
+        if missing.contains(&server) {
+            keep_off_at_boot(workspace, server);
+        }
     }
     wording.did(
         "debian packages",
@@ -224,18 +229,19 @@ fn apt_get(verb: &str) -> Command {
     command
 }
 
-/// The package enables its unit; a machine that only builds connleak must not serve Redis at boot.
-fn keep_redis_off_at_boot(workspace: &Workspace) {
+/// The package enables its unit; a machine that only builds connleak must not serve at boot.
+fn keep_off_at_boot(workspace: &Workspace, server: &str) {
     if !Path::new("/run/systemd/system").exists() {
         return;
     }
+    let unit = format!("{server}.service");
     let mut disable = Command::new(if is_root() { "systemctl" } else { "sudo" });
     if !is_root() {
         disable.arg("systemctl");
     }
     disable.current_dir(&workspace.root);
-    disable.args(["--quiet", "disable", "redis-server.service"]);
+    disable.args(["--quiet", "disable", &unit]);
     if !disable.status().is_ok_and(|status| status.success()) {
-        eprintln!("setup: failed to disable redis-server.service: it starts at the next boot");
+        eprintln!("setup: failed to disable {unit}: it starts at the next boot");
     }
 }

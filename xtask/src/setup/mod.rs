@@ -68,6 +68,8 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope, wording: Wording) -> Resu
     if scope >= Scope::Tests {
         let clients = ["redis-cli", "redis-benchmark", "ss", "cc"];
         program(wording, "test clients", &clients, "install it")?;
+        let prometheus = ["prometheus", "promtool"];
+        program(wording, "prometheus", &prometheus, "install it")?;
         python::ensure(workspace, wording)?;
         node::ensure(workspace, wording)?;
     }

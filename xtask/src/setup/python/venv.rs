@@ -18,12 +18,10 @@ pub(super) fn ensure(workspace: &Workspace, wording: Wording) -> Result<()> {
     let venv = workspace.cache.join("venv");
     // Written last: an environment whose installation was interrupted has none.
     let marker = venv.join("connleak-requirements.txt");
-    let fits = fs::read_to_string(&marker).is_ok_and(|found| found == REQUIREMENTS);
+    let wanted = format!("{REQUIREMENTS} {VALIDATOR}");
+    let fits = fs::read_to_string(&marker).is_ok_and(|found| found == wanted);
     if fits && imports_clients(&python) {
-        wording.found(
-            "python",
-            &format!("{} with {REQUIREMENTS}", python.display()),
-        );
+        wording.found("python", &format!("{} with {wanted}", python.display()));
         return Ok(());
     }
     let machine = machine_python().context("failed to find python3: install it")?;
@@ -33,14 +31,13 @@ pub(super) fn ensure(workspace: &Workspace, wording: Wording) -> Result<()> {
     let mut install = Command::new(&python);
     install.args(["-m", "pip", "install", "--quiet", "--no-input"]);
     install.args(["--disable-pip-version-check", "--retries", "3"]);
-    install.args(REQUIREMENTS.split(' '));
+    install.args(wanted.split(' '));
     took += step::run("install the Python clients", &mut install)?.elapsed;
-    fs::write(&marker, REQUIREMENTS)
-        .with_context(|| format!("failed to write {}", marker.display()))?;
+    fs::write(&marker, &wanted).with_context(|| format!("failed to write {}", marker.display()))?;
     wording.did(
         "python",
         &format!(
-            "{REQUIREMENTS} installed in {} s for {}, kept in {}",
+            "{wanted} installed in {} s for {}, kept in {}",
             took.as_secs(),
             machine.display(),
             venv.display()
@@ -48,6 +45,9 @@ pub(super) fn ensure(workspace: &Workspace, wording: Wording) -> Result<()> {
     );
     Ok(())
 }
+
+/// Brings the schemas of Kubernetes along.
+const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 
 /// The distribution's first: a shim of a version manager is not what services run on.
 fn machine_python() -> Option<PathBuf> {
