@@ -119,7 +119,7 @@ impl Tmux {
             lines
                 .iter()
                 .rfind(|it| !it.is_empty())
-                .is_some_and(|it| it == PROMPT)
+                .is_some_and(|it| it.ends_with(PROMPT))
         })
         .map(drop)
     }

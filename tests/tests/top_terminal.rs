@@ -71,6 +71,12 @@ fn waits_for_names(tmux: &Tmux, wanted: &[&str]) -> Result<Vec<String>> {
     })
 }
 
+/// Escape, and nothing after it until it was understood: with the next key it would be Alt.
+fn go_back(tmux: &Tmux) -> Result<()> {
+    tmux.press("Escape")?;
+    tmux.shows("OUTST").map(drop)
+}
+
 #[test]
 fn keys_sort_filter_open_freeze_and_quit_at_every_size() -> Result<()> {
     let name = "keys_sort_filter_open_freeze_and_quit_at_every_size";
@@ -114,12 +120,12 @@ fn keys_sort_filter_open_freeze_and_quit_at_every_size() -> Result<()> {
     tmux.press("Tab")?;
     let pid = found.actors.pid(FIRST).context("a pid")?;
     tmux.shows(&format!("held by {pid}/"))?;
-    tmux.press("Escape")?;
+    go_back(&tmux)?;
     tmux.press("Down")?;
     tmux.press("Enter")?;
     // The stack of a connect that was seen.
     tmux.shows("4 outstanding, ")?;
-    tmux.press("Escape")?;
+    go_back(&tmux)?;
 
     tmux.press("f")?;
     let frozen = tmux.shows("FROZEN")?;
@@ -146,7 +152,7 @@ fn keys_sort_filter_open_freeze_and_quit_at_every_size() -> Result<()> {
     );
     tmux.press("Enter")?;
     tmux.shows("[sites] sockets")?;
-    tmux.press("Escape")?;
+    go_back(&tmux)?;
     tmux.resize(80, 24)?;
     tmux.until("the list in 80 columns", |lines| {
         lines.len() == 24 && lines[23].starts_with("q quit") && names(lines).len() == 3
@@ -176,7 +182,8 @@ fn names_with_escape_sequences_do_nothing_and_no_color_has_none() -> Result<()> 
     let argument = "arg\u{1b}]2;pwned\u{7}\u{1b}[2J\u{9b}1m\nline";
     let mut evil = Opener::named(b"evil\x1b[31m\x07\r\nx", &[argument])?;
     evil.open(&peer, 3)?;
-    let tmux = Tmux::start(80, 24)?;
+    // Wide enough for the whole of what is hostile.
+    let tmux = Tmux::start(200, 24)?;
     let title = tmux.variable("pane_title")?;
     let top = top(&format!("--port {}", peer.port()))?;
     tmux.run(&format!("NO_COLOR=1 {top}"))?;
