@@ -38,8 +38,13 @@ pub fn free_port() -> Result<u16> {
 
 impl RedisServer {
     pub fn start() -> Result<Self> {
+        Self::start_for(12_000)
+    }
+
+    /// With room for `clients`; redis-server raises its own limit of open files.
+    pub fn start_for(clients: u32) -> Result<Self> {
         for _ in 0..5 {
-            if let Some(server) = Self::start_on(free_port()?)? {
+            if let Some(server) = Self::start_on(free_port()?, clients)? {
                 return Ok(server);
             }
         }
@@ -47,12 +52,18 @@ impl RedisServer {
     }
 
     /// `None` if the server ended at once: its port was taken in between.
-    fn start_on(port: u16) -> Result<Option<Self>> {
+    fn start_on(port: u16, clients: u32) -> Result<Option<Self>> {
         let dir = TempDir::with_prefix("connleak-redis-")?;
         let child = child::bound(&mut Command::new("redis-server"))
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "-::1"])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
-            .args(["--maxclients", "12000", "--tcp-backlog", "4096", "--dir"])
+            .args([
+                "--maxclients",
+                &clients.to_string(),
+                "--tcp-backlog",
+                "4096",
+                "--dir",
+            ])
             .arg(dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: figures of connleak on this machine, to be read; nothing judges them.
+//! `cargo xtask bench`: figures of connleak on this machine, alone and beside its peers.
 
 use anyhow::{Context, Result, bail};
 
@@ -10,10 +10,13 @@ use crate::{build, cargo};
 pub(crate) struct Args {
     /// Run only the benchmark of this name
     name: Option<String>,
+    /// Arguments of the benchmark, after `--`: of `peers` the workloads, `--json`, `--check`
+    #[arg(last = true)]
+    arguments: Vec<String>,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    setup::run(workspace, Scope::Tests, Wording::Changes)?;
+    setup::run(workspace, Scope::Bench, Wording::Changes)?;
     let connleak = build::run(workspace)?;
     let mut command = cargo::command(workspace);
     command
@@ -21,6 +24,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         .arg(args.name.as_deref().unwrap_or("*"))
         .env("CONNLEAK_BIN", &connleak)
         .env("CONNLEAK_PYTHON", workspace.python());
+    if !args.arguments.is_empty() {
+        command.arg("--").args(&args.arguments);
+    }
     let status = command.status().context("failed to start cargo bench")?;
     if !status.success() {
         bail!("failed to run the benchmarks: {status}");

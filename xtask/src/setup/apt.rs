@@ -50,7 +50,7 @@ const fn package(name: &'static str, scope: Scope, instead: Instead) -> Package 
     }
 }
 
-const EVERYWHERE: [Package; 17] = [
+const EVERYWHERE: [Package; 21] = [
     package("gcc", Scope::Demo, Instead::Program("cc")),
     package(
         "redis-server",
@@ -89,6 +89,10 @@ const EVERYWHERE: [Package; 17] = [
     package("npm", Scope::Tests, Instead::Program("npm")),
     package("python3-venv", Scope::Tests, Instead::Nothing),
     package("tmux", Scope::Tests, Instead::Program("tmux")),
+    package("libbpf-tools", Scope::Bench, Instead::Nothing),
+    package("bpftrace", Scope::Bench, Instead::Program("bpftrace")),
+    package("bpftool", Scope::Bench, Instead::Program("bpftool")),
+    package("net-tools", Scope::Bench, Instead::Program("netstat")),
 ];
 
 /// Only where the distribution compiled `core` for the BPF target.

@@ -23,6 +23,8 @@ pub(crate) enum Scope {
     Tests,
     /// What lints the code too.
     Lint,
+    /// Whom connleak is measured beside.
+    Bench,
 }
 
 /// Which items get their line.

@@ -1,0 +1,116 @@
+//! A figure: one quantity of one side under one workload, as often as it was measured.
+
+use serde::Serialize;
+
+/// Which quantity; its unit stands in its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum Quantity {
+    #[serde(rename = "requests_per_s")]
+    Requests,
+    /// BPF run time of the side's programs (kernel.bpf_stats_enabled).
+    #[serde(rename = "kernel_us_per_connection")]
+    KernelPerConnection,
+    #[serde(rename = "kernel_ns_per_event")]
+    KernelPerEvent,
+    /// User and system time of the side's process.
+    #[serde(rename = "own_cpu_us_per_connection")]
+    OwnCpuPerConnection,
+    #[serde(rename = "lost_events")]
+    Lost,
+    #[serde(rename = "list_ms")]
+    List,
+    #[serde(rename = "kernel_bytes_per_socket")]
+    KernelBytes,
+    #[serde(rename = "process_bytes_per_socket")]
+    ProcessBytes,
+    #[serde(rename = "rest_cpu_ms_per_s")]
+    RestCpu,
+    #[serde(rename = "attached_ms")]
+    Attached,
+}
+
+impl Quantity {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests a second",
+            Self::KernelPerConnection => "kernel us a connection",
+            Self::KernelPerEvent => "kernel ns an event",
+            Self::OwnCpuPerConnection => "own CPU us a connection",
+            Self::Lost => "lost events",
+            Self::List => "list with owners, ms",
+            Self::KernelBytes => "kernel bytes a socket",
+            Self::ProcessBytes => "process bytes a socket",
+            Self::RestCpu => "CPU at rest, ms a second",
+            Self::Attached => "start to attached, ms",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Figure {
+    pub(crate) workload: &'static str,
+    pub(crate) side: String,
+    pub(crate) quantity: Quantity,
+    pub(crate) values: Vec<f64>,
+}
+
+impl Figure {
+    pub(crate) fn median(&self) -> f64 {
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        match sorted.len() {
+            0 => f64::NAN,
+            length if length % 2 == 1 => sorted[middle],
+            _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+        }
+    }
+
+    pub(crate) fn spread(&self) -> (f64, f64) {
+        let least = self.values.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = self
+            .values
+            .iter()
+            .copied()
+            .fold(f64::NEG_INFINITY, f64::max);
+        (least, most)
+    }
+}
+
+/// All that was measured, in the order it was first measured.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Figures(Vec<Figure>);
+
+impl Figures {
+    pub(crate) fn add(
+        &mut self,
+        workload: &'static str,
+        side: &str,
+        quantity: Quantity,
+        value: f64,
+    ) {
+        let found = self.0.iter_mut().find(|figure| {
+            figure.workload == workload && figure.side == side && figure.quantity == quantity
+        });
+        match found {
+            Some(figure) => figure.values.push(value),
+            None => self.0.push(Figure {
+                workload,
+                side: side.to_owned(),
+                quantity,
+                values: vec![value],
+            }),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Figure> {
+        self.0.iter()
+    }
+
+    pub(crate) fn median(&self, workload: &str, side: &str, quantity: Quantity) -> Option<f64> {
+        let mut of = self.0.iter().filter(|figure| {
+            figure.workload == workload && figure.side == side && figure.quantity == quantity
+        });
+        of.next().map(Figure::median)
+    }
+}

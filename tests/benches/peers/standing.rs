@@ -1,0 +1,180 @@
+//! Standing: many open connections at rest, what they cost, and how long it takes to list them.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use connleak_tests::server::RedisServer;
+use connleak_tests::{child, place};
+use serde::Deserialize;
+
+use crate::Plan;
+use crate::figures::{Figures, Quantity};
+use crate::side::{CONNLEAK, NETSTAT, SS, Side, Watching};
+
+const AT_REST: Duration = Duration::from_secs(10);
+/// Holders looked up, stacks named, memory given back (a resolver at rest keeps nothing).
+const CALM: Duration = Duration::from_secs(25);
+const WORKLOAD: &str = "standing";
+/// A list of the slowest takes seconds.
+const LIST_ROUNDS: u32 = 5;
+/// The verb of this very program that holds connections.
+pub(crate) const HOLD: &str = "hold";
+
+pub(crate) fn run(plan: &Plan, figures: &mut Figures) -> Result<()> {
+    let server = RedisServer::start_for(plan.standing + 100)?;
+    let sockets = 2 * plan.standing;
+    let room = format!("--max-sockets={}", sockets + sockets / 4);
+    let watching = Side::connleak_with(server.port(), &[&room])?.start()?;
+    thread::sleep(CALM);
+    let empty_bytes = resident_bytes(&watching)?;
+    eprintln!("peers: standing, opening {} connections", plan.standing);
+    let _holder = Holder::start(server.port(), plan.standing)?;
+    thread::sleep(CALM);
+    let per_socket = (resident_bytes(&watching)? - empty_bytes) / f64::from(sockets);
+    figures.add(WORKLOAD, CONNLEAK, Quantity::ProcessBytes, per_socket);
+    let bytes = kernel_bytes_per_socket(&watching)?;
+    figures.add(WORKLOAD, CONNLEAK, Quantity::KernelBytes, bytes);
+    let before_us = watching.own_cpu_us();
+    thread::sleep(AT_REST);
+    let rest_us = watching.own_cpu_us() - before_us;
+    let each_s = rest_us / 1000.0 / AT_REST.as_secs_f64();
+    figures.add(WORKLOAD, CONNLEAK, Quantity::RestCpu, each_s);
+    drop(watching);
+    let connleak = place::connleak()?.display().to_string();
+    let port = format!("--port={}", server.port());
+    let sides: [(&str, &[&str]); 3] = [
+        (CONNLEAK, &[&connleak, "snapshot", &port]),
+        (SS, &["ss", "-tnp"]),
+        (NETSTAT, &["netstat", "-tnp"]),
+    ];
+    for round in 1..=plan.rounds.min(LIST_ROUNDS) {
+        for (side, words) in sides {
+            eprintln!("peers: standing, list {round} {side}");
+            figures.add(WORKLOAD, side, Quantity::List, timed_ms(words)?);
+        }
+    }
+    Ok(())
+}
+
+/// A process that opens connections and keeps them for as long as its handle lives.
+struct Holder(Child);
+
+impl Holder {
+    fn start(port: u16, count: u32) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let child = child::bound(&mut command)
+            .args([HOLD, &port.to_string(), &count.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("failed to start a holder of connections")?;
+        let mut holder = Self(child);
+        let stdout = holder.0.stdout.take().context("stdout is piped")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        ensure!(line.trim() == "held", "the holder says: {line}");
+        Ok(holder)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a [`Holder`]'s process does.
+pub(crate) fn hold(port: u16, count: u32) -> Result<()> {
+    raise_open_files(u64::from(count) + 100)?;
+    let connect = |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+    let held: Vec<TcpStream> = (0..count)
+        .map(connect)
+        .collect::<std::io::Result<_>>()
+        .with_context(|| format!("failed to open {count} connections"))?;
+    println!("held");
+    std::io::stdout().flush()?;
+    // Until the handle's end of the pipe closes.
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    drop(held);
+    Ok(())
+}
+
+fn raise_open_files(files: u64) -> Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: files,
+        rlim_max: files,
+    };
+    // SAFETY: the limit is valid for the call.
+    let failed = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    ensure!(
+        failed == 0,
+        "failed to allow {files} open files; run as root"
+    );
+    Ok(())
+}
+
+fn timed_ms(words: &[&str]) -> Result<f64> {
+    let began = Instant::now();
+    let output = Command::new(words[0])
+        .args(&words[1..])
+        .stderr(Stdio::null())
+        .output()
+        .with_context(|| format!("failed to run {words:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{words:?} ended with {}",
+        output.status
+    );
+    Ok(began.elapsed().as_secs_f64() * 1000.0)
+}
+
+fn resident_bytes(watching: &Watching) -> Result<f64> {
+    let pid = watching.pid().context("it runs")?;
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok())
+        .with_context(|| format!("failed to find RssAnon in {path}"))?;
+    Ok(kib * 1024.0)
+}
+
+/// What `SOCKETS` takes, by the room it has: it is allocated whole.
+fn kernel_bytes_per_socket(watching: &Watching) -> Result<f64> {
+    let output = Command::new("bpftool")
+        .args(["map", "show", "--json"])
+        .output()
+        .context("failed to run bpftool")?;
+    let maps: Vec<Listed> =
+        serde_json::from_slice(&output.stdout).context("failed to read what bpftool says")?;
+    let own = |map: &&Listed| {
+        map.name == "SOCKETS" && map.pids.iter().any(|it| Some(it.pid) == watching.pid())
+    };
+    let map = maps.iter().find(own);
+    let map = map.context("failed to find SOCKETS among the kernel's maps")?;
+    Ok(map.bytes_memlock as f64 / f64::from(map.max_entries))
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    bytes_memlock: u64,
+    #[serde(default)]
+    max_entries: u32,
+    #[serde(default)]
+    pids: Vec<Pid>,
+}
+
+#[derive(Deserialize)]
+struct Pid {
+    pid: u32,
+}
