@@ -1,6 +1,7 @@
 //! A side: one of those who watch while the load runs.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,8 +27,6 @@ const SETTLED: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
 /// What a side gets to print its last words.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-/// USER_HZ is 100 on every architecture of ours.
-const TICK_US: f64 = 10_000.0;
 
 /// How to start one.
 pub(crate) struct Side {
@@ -103,9 +102,16 @@ impl Side {
             .args(&words[1..])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stderr(Stdio::piped());
         let spawned = command.spawn();
-        let child = spawned.with_context(|| format!("failed to start {words:?}"))?;
+        let mut child = spawned.with_context(|| format!("failed to start {words:?}"))?;
+        let mut stderr = BufReader::new(child.stderr.take().context("stderr is piped")?);
+        if self.name == CONNLEAK {
+            // It says when it traces; the others are watched.
+            stderr.read_line(&mut String::new())?;
+        }
+        // A full pipe must not hold a side up.
+        thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
         let mut watching = Watching {
             child: Some(child),
             programs: Programs::default(),
@@ -160,15 +166,16 @@ impl Watching {
 
     /// User and system time of its process so far, us.
     pub(crate) fn own_cpu_us(&self) -> f64 {
-        let ticks = || {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()?)).ok()?;
-            // After the name, which may hold anything: utime and stime are fields 14 and 15.
-            let (_, rest) = stat.rsplit_once(')')?;
-            let mut fields = rest.split_whitespace().skip(11);
-            let mut next = || fields.next()?.parse::<f64>().ok();
-            Some(next()? + next()?)
+        // Of /proc/PID/task/TID/schedstat the first number: ns on a CPU, where stat has ticks.
+        let of_thread = |thread: fs::DirEntry| -> Option<f64> {
+            let schedstat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            schedstat.split_whitespace().next()?.parse().ok()
         };
-        ticks().unwrap_or(0.0) * TICK_US
+        let threads = self
+            .pid()
+            .map(|pid| fs::read_dir(format!("/proc/{pid}/task")));
+        let threads = threads.and_then(Result::ok).into_iter().flatten().flatten();
+        threads.filter_map(of_thread).sum::<f64>() / 1000.0
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn run(plan: &Plan, figures: &mut Figures) -> Result<()> {
     thread::sleep(CALM);
     let per_socket = (resident_bytes(&watching)? - empty_bytes) / f64::from(sockets);
     figures.add(WORKLOAD, CONNLEAK, Quantity::ProcessBytes, per_socket);
-    let bytes = kernel_bytes_per_socket(&watching)?;
+    let bytes = kernel_bytes_per_socket()?;
     figures.add(WORKLOAD, CONNLEAK, Quantity::KernelBytes, bytes);
     let before_us = watching.own_cpu_us();
     thread::sleep(AT_REST);
@@ -147,17 +147,15 @@ fn resident_bytes(watching: &Watching) -> Result<f64> {
 }
 
 /// What `SOCKETS` takes, by the room it has: it is allocated whole.
-fn kernel_bytes_per_socket(watching: &Watching) -> Result<f64> {
+fn kernel_bytes_per_socket() -> Result<f64> {
     let output = Command::new("bpftool")
         .args(["map", "show", "--json"])
         .output()
         .context("failed to run bpftool")?;
     let maps: Vec<Listed> =
         serde_json::from_slice(&output.stdout).context("failed to read what bpftool says")?;
-    let own = |map: &&Listed| {
-        map.name == "SOCKETS" && map.pids.iter().any(|it| Some(it.pid) == watching.pid())
-    };
-    let map = maps.iter().find(own);
+    // IDs go up: the last one of that name is the side's, which started last.
+    let map = maps.iter().rfind(|map| map.name == "SOCKETS");
     let map = map.context("failed to find SOCKETS among the kernel's maps")?;
     Ok(map.bytes_memlock as f64 / f64::from(map.max_entries))
 }
@@ -170,11 +168,4 @@ struct Listed {
     bytes_memlock: u64,
     #[serde(default)]
     max_entries: u32,
-    #[serde(default)]
-    pids: Vec<Pid>,
-}
-
-#[derive(Deserialize)]
-struct Pid {
-    pid: u32,
 }
