@@ -73,7 +73,8 @@ impl Home {
              [policy]\n{policy}\n[redis]\nurl = \"redis://127.0.0.1:{port}\"\n{redis}\n\
              [daemon]\nsocket = \"{dir}/control.sock\"\ngroup = \"\"\n\
              state_dir = \"{dir}/state\"\nevidence_dir = \"{dir}/evidence\"\n\
-             heartbeat = \"1h\"\nreconcile = \"1h\"\n{more}\n"
+             heartbeat = \"1h\"\nreconcile = \"1h\"\n\
+             [history]\nfile = \"{dir}/history.db\"\ninterval = \"1h\"\n{more}\n"
         );
         Ok(std::fs::write(self.config(), text)?)
     }

@@ -18,6 +18,7 @@
 
 pub mod actor;
 pub mod address;
+pub mod browser;
 pub mod child;
 pub mod client;
 pub mod cluster;
@@ -43,6 +44,7 @@ pub mod scene;
 pub mod script;
 pub mod server;
 pub mod tmux;
+pub mod tool;
 pub mod tracer;
 pub mod truth;
 pub mod unit;

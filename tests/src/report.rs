@@ -32,6 +32,9 @@ pub struct Report {
     pub sites: Vec<SiteTotals>,
     /// Owners of server ends.
     pub servers: Vec<Server>,
+    /// Only of a report with history.
+    #[serde(deserialize_with = "present")]
+    pub timeline: Option<serde_json::Value>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -87,6 +90,8 @@ pub struct Opener {
     pub netns: Option<serde_json::Value>,
     pub ended: bool,
     pub outstanding: u64,
+    #[serde(deserialize_with = "present")]
+    pub peak_outstanding: Option<u64>,
     /// Null in a snapshot.
     #[serde(deserialize_with = "present")]
     pub opened: Option<u64>,

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! kernel -> decode -> sockets -> accounting -> policy -> action
-//!                        |           |            `----> report
+//!                        |           |            `----> report -> history, export
 //!                     process     stacks
 //! ```
 //!
@@ -21,6 +21,8 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod decode;
+pub mod export;
+pub mod history;
 pub mod host;
 pub mod kernel;
 pub mod metrics;

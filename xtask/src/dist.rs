@@ -14,6 +14,7 @@ use crate::workspace::Workspace;
 const BINARY: &str = "usr/bin/connleak";
 const CONFIG: &str = "etc/connleak/connleak.toml";
 const UNIT: &str = "usr/lib/systemd/system/connleak.service";
+const SCHEMA: &str = "usr/share/connleak/report.schema.json";
 const LICENSE: &str = "usr/share/doc/connleak/copyright";
 /// For other programs: not read by connleak itself.
 const SHARED: [(&str, &str); 3] = [
@@ -64,6 +65,7 @@ fn pack(root: &Path, binary: &Path, dir: &Path) -> Result<PathBuf> {
     let config = root.join("tracer-user/src/config/default.toml");
     put(&config, &stage.join(CONFIG), 0o644)?;
     put(&dist.join("connleak.service"), &stage.join(UNIT), 0o644)?;
+    put(&dist.join("report.schema.json"), &stage.join(SCHEMA), 0o644)?;
     put(&root.join("LICENSE"), &stage.join(LICENSE), 0o644)?;
     for (from, to) in SHARED {
         put(&dist.join(from), &stage.join(to), 0o644)?;

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::moment::{self, Moment};
 use crate::kernel::Family;
 
 /// Says which process opened every TCP connection to Redis that is still open, from which line
@@ -28,6 +29,14 @@ pub(super) enum Command {
     Replay(ReplayArgs),
     /// List every watched socket with its holders, now, without tracing
     Snapshot(SnapshotArgs),
+    /// What is outstanding, from the daemon, the history, a recording or a kept report, in the
+    /// format of your tools
+    Report(ReportArgs),
+    /// What grew between two reports or two moments of the history, by opener and site
+    #[command(
+        after_help = "Exit codes: 0 done, 1 grew (only with --fail-on-growth), 2 it could not be done."
+    )]
+    Diff(DiffArgs),
     /// Check whether tracing can run here, and what to do where it cannot
     Doctor(DoctorArgs),
     /// Keep the policy running: levels, restarts with evidence, health
@@ -133,8 +142,8 @@ pub(super) struct TraceArgs {
     /// given several times
     #[arg(long = "netns", value_name = "INODE")]
     pub(super) namespaces: Vec<u32>,
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub(super) output: Format,
+    #[arg(short, long, value_enum, default_value_t = ReportFormat::Table)]
+    pub(super) output: ReportFormat,
     /// List every socket below its opener
     #[arg(long)]
     pub(super) sockets: bool,
@@ -192,19 +201,77 @@ pub(super) struct ReplayArgs {
     pub(super) recording: PathBuf,
     #[command(flatten)]
     pub(super) judging: JudgingArgs,
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub(super) output: Format,
+    #[arg(short, long, value_enum, default_value_t = ReportFormat::Table)]
+    pub(super) output: ReportFormat,
     /// List every socket below its opener
     #[arg(long)]
     pub(super) sockets: bool,
 }
 
 #[derive(Debug, ClapArgs)]
+pub(super) struct ReportArgs {
+    /// From the history: what was opened since then (1h ago, 14:30 UTC, or RFC 3339), and is
+    /// outstanding now
+    #[arg(long, value_name = "MOMENT", value_parser = moment::parse, conflicts_with_all = ["recording", "report"])]
+    pub(super) since: Option<Moment>,
+    /// From the history: what was opened between two moments, and outstanding at the second
+    #[arg(long, num_args = 2, value_names = ["A", "B"], value_parser = moment::parse, conflicts_with_all = ["since", "recording", "report"])]
+    pub(super) between: Option<Vec<Moment>>,
+    /// The history; where it is left out, the configuration's
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recording", "report"])]
+    pub(super) history: Option<PathBuf>,
+    /// From what `connleak trace --record FILE` wrote
+    #[arg(long, value_name = "FILE", group = "source")]
+    pub(super) recording: Option<PathBuf>,
+    /// From a report that was kept with `-o json`
+    #[arg(long, value_name = "FILE", group = "source")]
+    pub(super) report: Option<PathBuf>,
+    /// Show only this process; can be given several times
+    #[arg(long = "pid", value_name = "PID")]
+    pub(super) pids: Vec<u32>,
+    /// Show only the processes of this systemd unit; can be given several times
+    #[arg(long = "unit", value_name = "NAME")]
+    pub(super) units: Vec<String>,
+    /// Show only what was opened there: FUNCTION, FILE or FILE:LINE; can be given several times
+    #[arg(long = "site", value_name = "SITE")]
+    pub(super) sites: Vec<String>,
+    #[arg(short, long, value_enum, default_value_t = ReportFormat::Table)]
+    pub(super) output: ReportFormat,
+    /// List every socket below its opener
+    #[arg(long)]
+    pub(super) sockets: bool,
+    #[command(flatten)]
+    pub(super) control: ControlArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct DiffArgs {
+    /// A report or snapshot kept with `-o json`, a recording, or a moment of the history (1h ago,
+    /// 14:30 UTC, or RFC 3339)
+    #[arg(value_name = "A")]
+    pub(super) before: String,
+    /// The later one; `now` is the history's last sample
+    #[arg(value_name = "B")]
+    pub(super) after: String,
+    /// Exit with 1 where more is outstanding in B than in A
+    #[arg(long)]
+    pub(super) fail_on_growth: bool,
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+    /// The history; where it is left out, the configuration's
+    #[arg(long, value_name = "FILE")]
+    pub(super) history: Option<PathBuf>,
+    /// The daemon's configuration, which names its history
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(super) struct SnapshotArgs {
     #[command(flatten)]
     pub(super) ports: PortArgs,
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub(super) output: Format,
+    #[arg(short, long, value_enum, default_value_t = ReportFormat::Table)]
+    pub(super) output: ReportFormat,
     #[command(flatten)]
     pub(super) btf: BtfArgs,
 }
@@ -248,6 +315,29 @@ pub(super) struct BtfArgs {
 pub(super) enum Format {
     Table,
     Json,
+}
+
+/// The formats of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReportFormat {
+    /// For people
+    Table,
+    /// One object
+    Json,
+    /// One object a line: the report's head, then each opener and server
+    Ndjson,
+    /// One row for each opener and site
+    Csv,
+    /// One page that needs nothing but itself
+    Html,
+    /// Folded stacks, for flame graph tools and speedscope
+    Folded,
+    /// An interactive flame graph, SVG
+    Flamegraph,
+    /// A gzipped profile, for `go tool pprof`
+    Pprof,
+    /// Metrics, for the text-file collector
+    Prometheus,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -7,9 +7,13 @@ mod ack;
 mod args;
 mod check;
 mod daemon;
+mod diff;
 mod doctor;
+mod moment;
 mod output;
+mod render;
 mod replay;
+mod report;
 mod snapshot;
 mod status;
 mod top;
@@ -81,6 +85,8 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Trace(args) => runtime()?.block_on(trace::run(args)),
         Command::Top(args) => runtime()?.block_on(top::run(args)),
         Command::Replay(args) => replay::run(&args),
+        Command::Report(args) => runtime()?.block_on(report::run(args)),
+        Command::Diff(args) => diff::run(&args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Doctor(args) => runtime()?.block_on(doctor::run(args)),
         Command::Daemon(args) => runtime()?.block_on(daemon::run(args)),

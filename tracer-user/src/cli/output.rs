@@ -9,15 +9,15 @@ use anyhow::{Context, Result};
 
 use crate::report::Style;
 
-/// Writes `text` to stdout.
+/// Writes it to stdout.
 ///
 /// # Errors
 ///
 /// stdout is full or closed.
-pub(super) fn print(text: &str) -> Result<()> {
+pub(super) fn print(data: &(impl AsRef<[u8]> + ?Sized)) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout
-        .write_all(text.as_bytes())
+        .write_all(data.as_ref())
         .and_then(|()| stdout.flush())
         .context("failed to write to stdout; direct it to a place that takes the report")
 }

@@ -4,17 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{
-    args::{Format, SnapshotArgs},
-    output,
-};
-use crate::{pipeline, report, stacks::SiteRules};
+use super::{args::SnapshotArgs, output, render::render};
+use crate::{pipeline, stacks::SiteRules};
 
 pub(super) fn run(args: SnapshotArgs) -> Result<ExitCode> {
     let report = pipeline::snapshot(&args.ports.ports, args.btf.btf)?;
-    output::print(&match args.output {
-        Format::Json => report::json(&report)?,
-        Format::Table => report::table(&report, &SiteRules::default(), output::style(true)),
-    })?;
+    let rules = SiteRules::default();
+    output::print(&render(&report, &rules, args.output, true)?)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -15,14 +15,15 @@ use tokio::{
 
 use super::{
     FAILED,
-    args::{Format, TraceArgs},
+    args::{ReportFormat, TraceArgs},
     daemon::judging,
     output,
+    render::render,
 };
 use crate::{
     kernel::{Hook, Options, Probes},
     pipeline::{Recorder, Tracer},
-    report::{self, Listing, Report, clean, model::OpenerReport},
+    report::{self, Listing, Report, Selection, clean},
     stacks::SiteRules,
 };
 
@@ -53,7 +54,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
     }
     output::say(&announcement(&args.ports.ports, tracer.probes()));
 
-    let live = args.output == Format::Table && io::stdout().is_terminal();
+    let live = args.output == ReportFormat::Table && io::stdout().is_terminal();
     let started = Instant::now();
     let deadline = args.duration.map(|duration| started + duration);
     let mut redraw = interval(REDRAW);
@@ -88,15 +89,11 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
     tracer.reconcile()?;
     let report = filtered(tracer.finish()?, &args);
     complain_of_recording(&mut tracer, &mut code);
-    let text = match args.output {
-        Format::Json => report::json(&report)?,
-        Format::Table => {
-            let clear = if live { CLEAR } else { "" };
-            let table = report::table(&report, &rules, output::style(args.sockets));
-            format!("{clear}{table}")
-        }
-    };
-    output::print(&text)?;
+    let report = render(&report, &rules, args.output, args.sockets)?;
+    if live {
+        output::print(CLEAR)?;
+    }
+    output::print(&report)?;
     Ok(code)
 }
 
@@ -139,31 +136,14 @@ async fn until(deadline: Option<Instant>) {
 
 /// Only the openers that were asked for; the totals stay those of the host.
 fn filtered(mut report: Report, args: &TraceArgs) -> Report {
-    let of_process = |opener: &OpenerReport| {
-        let by_pid = opener.pid.is_some_and(|pid| args.pids.contains(&pid));
-        let by_unit = opener
-            .unit
-            .as_ref()
-            .is_some_and(|unit| args.units.iter().any(|wanted| is_unit(unit, wanted)));
-        by_pid || by_unit
+    let selection = Selection {
+        pids: args.pids.clone(),
+        units: args.units.clone(),
+        namespaces: args.namespaces.clone(),
+        sites: Vec::new(),
     };
-    // A process may have entered another namespace since: its sockets stay where they are.
-    let of_namespace = |opener: &OpenerReport| {
-        let sockets = opener.sockets.iter().map(|socket| socket.netns);
-        sockets
-            .chain(opener.netns)
-            .any(|netns| args.namespaces.contains(&netns))
-    };
-    let any_process = args.pids.is_empty() && args.units.is_empty();
-    report.openers.retain(|opener| {
-        (any_process || of_process(opener)) && (args.namespaces.is_empty() || of_namespace(opener))
-    });
+    selection.apply(&mut report);
     report
-}
-
-/// As with systemctl, `.service` may be left out.
-fn is_unit(unit: &str, wanted: &str) -> bool {
-    unit == wanted || unit.strip_suffix(".service") == Some(wanted)
 }
 
 /// Cursor home, and everything below it erased: less flicker than erasing first.

@@ -77,6 +77,10 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
         &mut block(vec![Step::Key("redis")], &mut problems),
         &config.redis,
     );
+    check_history(
+        &mut block(vec![Step::Key("history")], &mut problems),
+        &config.history,
+    );
     check_rest(config, &mut problems);
     problems
 }
@@ -277,6 +281,13 @@ fn check_verdicts(block: &mut Block<'_>, verdicts: &Verdicts) {
     let share = verdicts.max_closed_share;
     block.require((0.0..=1.0).contains(&share), "max_closed_share", || {
         format!("max_closed_share = {share} is outside 0.0 to 1.0")
+    });
+}
+
+fn check_history(block: &mut Block<'_>, history: &super::model::History) {
+    let least = Duration::from_secs(1);
+    block.require(history.interval >= least, "interval", || {
+        "interval is less than \"1s\"".to_owned()
     });
 }
 

@@ -398,6 +398,8 @@ pub struct History {
     pub enabled: bool,
     pub file: PathBuf,
     #[serde(deserialize_with = "duration::deserialize")]
+    pub interval: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
     pub retention: Duration,
     #[serde(deserialize_with = "size::deserialize")]
     pub max_bytes: u64,
@@ -408,6 +410,7 @@ impl Default for History {
         Self {
             enabled: true,
             file: "/var/lib/connleak/history.db".into(),
+            interval: Duration::from_secs(60),
             retention: Duration::from_secs(7 * 86_400),
             max_bytes: 256 << 20,
         }

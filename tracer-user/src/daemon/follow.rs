@@ -40,6 +40,7 @@ impl Daemon {
     pub(super) async fn follow(&mut self, decisions: Vec<Decision>) {
         for decision in &decisions {
             words::say(&self.journal, decision);
+            self.keep_decision(decision);
         }
         self.save();
         for decision in decisions {
@@ -87,7 +88,9 @@ impl Daemon {
             verdict: None,
             completed_at: None,
         };
-        let path = match self.evidence.write(&evidence) {
+        let written = self.evidence.write(&evidence);
+        self.keep_action(&act, &evidence.report, written.as_deref().ok());
+        let path = match written {
             Ok(path) => path.display().to_string(),
             Err(error) => {
                 self.journal.say(
@@ -132,6 +135,7 @@ impl Daemon {
 
     pub(super) async fn take_outcome(&mut self, done: Done) {
         words::say_outcome(&self.journal, done.id, &done.unit, &done.outcome);
+        self.keep_outcome(done.id, &done.outcome);
         let now = timestamp(clock::boot_ns());
         let decisions = self.machine.outcome(done.id, done.outcome.clone(), now);
         self.amend(done.id, |evidence| {

@@ -2,6 +2,7 @@
 
 mod act;
 pub mod check;
+mod chronicle;
 mod control;
 mod exports;
 mod follow;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use super::chronicle;
 use super::journal::Priority;
 use super::probing::Probing;
 use super::run::{Daemon, evidence_store};
@@ -38,6 +39,12 @@ impl Daemon {
             .context("failed to trace as it says")?;
         if new.redis != old.redis || new.probe != old.probe {
             self.probing = Probing::start(&new).context("failed to probe redis as it says")?;
+        }
+        if new.history != old.history {
+            // The old one ends first, what waits written: both may name the same file.
+            self.history = None;
+            self.history =
+                chronicle::writer(&new).context("failed to keep a history as it says")?;
         }
         if let Some(tracer) = tracer {
             self.tracer = tracer;

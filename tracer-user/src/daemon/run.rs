@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::act::Done;
+use super::chronicle;
 use super::control::{Answer, Asked, Control, Request};
 use super::exports::Exports;
 use super::http::Scrape;
@@ -22,6 +23,7 @@ use super::words;
 use crate::action::evidence::{Evidence, EvidenceStore};
 use crate::clock;
 use crate::config::Config;
+use crate::history::Writer;
 use crate::kernel::{Family, Options};
 use crate::pipeline::{Judging, Tracer};
 use crate::policy::machine::Machine;
@@ -84,6 +86,8 @@ pub(super) struct Daemon {
     pub(super) journal: Journal,
     pub(super) notify: Notify,
     pub(super) probing: Option<Probing>,
+    /// None where the configuration wants none.
+    pub(super) history: Option<Writer>,
     pub(super) done: mpsc::UnboundedSender<Done>,
     /// Every unit that was seen listening, and our own: never acted on.
     pub(super) spared: BTreeSet<String>,
@@ -101,6 +105,7 @@ pub(super) struct Daemon {
 struct Due {
     observe: Option<Instant>,
     heartbeat: Instant,
+    sample: Option<Instant>,
     reconcile: Option<Instant>,
     alive: Option<Instant>,
 }
@@ -197,6 +202,7 @@ impl Daemon {
             words::say(&journal, decision);
         }
         let probing = Probing::start(&config).context("failed to probe redis")?;
+        let history = chronicle::writer(&config).context("failed to keep a history")?;
         let notify = Notify::open();
         let now = Instant::now();
         let mut daemon = Self {
@@ -212,6 +218,8 @@ impl Daemon {
             due: Due {
                 observe: None,
                 heartbeat: now + config.daemon.heartbeat,
+                // What is there at the start is the first sample.
+                sample: history.is_some().then_some(now),
                 reconcile: in_future(now, config.daemon.reconcile),
                 alive: notify.interval().map(|interval| now + interval),
             },
@@ -223,10 +231,12 @@ impl Daemon {
             journal,
             notify,
             probing,
+            history,
             done,
         };
         daemon.spare_listeners();
         for decision in decisions {
+            daemon.keep_decision(&decision);
             daemon.complete(&decision);
         }
         Ok(daemon)
@@ -288,6 +298,7 @@ impl Daemon {
             machine,
             busy,
             self.due.observe,
+            self.due.sample,
             self.due.reconcile,
             self.due.alive,
             self.exports.due(),
@@ -306,6 +317,10 @@ impl Daemon {
         if self.due.reconcile.is_some_and(|at| at <= now) {
             self.due.reconcile = in_future(now, self.config.daemon.reconcile);
             self.reconcile();
+        }
+        if self.due.sample.is_some_and(|at| at <= now) {
+            self.due.sample = in_future(now, self.config.history.interval);
+            self.keep_sample();
         }
         if self.due.heartbeat <= now {
             self.due.heartbeat = now + self.config.daemon.heartbeat;
@@ -339,6 +354,7 @@ impl Daemon {
         let now = Instant::now();
         self.due.heartbeat = now + self.config.daemon.heartbeat;
         self.due.reconcile = in_future(now, self.config.daemon.reconcile);
+        self.due.sample = self.history.is_some().then_some(now);
     }
 
     async fn answer(&mut self, request: Request) -> Answer {
@@ -363,6 +379,7 @@ impl Daemon {
         self.notify.stopping();
         self.machine.stopped_on_purpose();
         self.save();
+        self.keep_sample();
         self.journal
             .say(Priority::Notice, "stopped", &[("EVENT", "stopped")]);
     }

@@ -26,6 +26,7 @@ fn report(openers: Vec<OpenerReport>) -> Report {
         units: Vec::new(),
         sites: Vec::new(),
         servers: Vec::new(),
+        timeline: None,
     }
 }
 
@@ -51,6 +52,7 @@ fn opener(pid: u32, unit: &str, outstanding: u64, opened: u64) -> OpenerReport {
         netns: None,
         ended: false,
         outstanding,
+        peak_outstanding: None,
         opened: Some(opened),
         closed: Some(opened - outstanding),
         states: BTreeMap::new(),

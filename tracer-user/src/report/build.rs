@@ -104,6 +104,7 @@ pub fn build(sources: &Sources<'_>) -> Report {
         units: units(sources),
         sites: sites(sources),
         servers,
+        timeline: None,
     }
 }
 
@@ -249,6 +250,7 @@ fn identity(sources: &Sources<'_>, owner: Owner) -> OpenerReport {
         netns: process.and_then(|process| process.netns),
         ended: process.is_some_and(|process| process.ended),
         outstanding: 0,
+        peak_outstanding: None,
         opened: tally.map(|tally| tally.opened),
         closed: tally.map(|tally| tally.closed),
         states: BTreeMap::new(),

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
+
 use super::{Report, clean::steers_terminals};
 
 /// # Errors
@@ -9,6 +11,17 @@ use super::{Report, clean::steers_terminals};
 /// A value that JSON cannot hold; there is none in a report.
 pub fn json(report: &Report) -> serde_json::Result<String> {
     let mut text = harmless(&serde_json::to_string_pretty(report)?);
+    text.push('\n');
+    Ok(text)
+}
+
+/// One object on one line.
+///
+/// # Errors
+///
+/// As [`json`].
+pub fn json_line(object: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = harmless(&serde_json::to_string(object)?);
     text.push('\n');
     Ok(text)
 }

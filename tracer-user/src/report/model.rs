@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::timeline::Timeline;
 use crate::{
     accounting::{Rates, Verdict},
     kernel::Counters,
@@ -48,6 +49,8 @@ pub struct Report {
     pub sites: Vec<SiteTotals>,
     /// Owners of server ends on this host: the Redis servers themselves.
     pub servers: Vec<ServerReport>,
+    /// How it came to this; null where no history was asked.
+    pub timeline: Option<Timeline>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -130,6 +133,8 @@ pub struct OpenerReport {
     pub netns: Option<u32>,
     pub ended: bool,
     pub outstanding: u64,
+    /// The most it had at once in the window of the history; null without one.
+    pub peak_outstanding: Option<u64>,
     /// Sockets it called connect on since tracing started; null for a snapshot.
     pub opened: Option<u64>,
     /// Of those, the ones destroyed.

@@ -195,6 +195,9 @@ impl Page {
         if let Some(inner_pid) = opener.inner_pid {
             facts.push(format!("PID {inner_pid} inside"));
         }
+        if let Some(peak) = opener.peak_outstanding {
+            facts.push(format!("at most {peak}"));
+        }
         let mut foreign: Vec<u32> = opener.sockets.iter().map(|socket| socket.netns).collect();
         foreign.sort_unstable();
         foreign.dedup();

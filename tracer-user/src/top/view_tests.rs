@@ -82,6 +82,7 @@ fn report(second: u64) -> Report {
         units: Vec::new(),
         sites: Vec::new(),
         servers: Vec::new(),
+        timeline: None,
     }
 }
 

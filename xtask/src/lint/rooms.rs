@@ -46,10 +46,13 @@ pub(super) const ROOMS: [(&str, Sees); 20] = [
             "redis",
         ]),
     ),
-    ("history", Sees::Only(&["accounting", "policy", "report"])),
+    (
+        "history",
+        Sees::Only(&["stacks", "accounting", "policy", "report"]),
+    ),
     (
         "export",
-        Sees::Only(&["accounting", "policy", "report", "history"]),
+        Sees::Only(&["stacks", "accounting", "policy", "report", "history"]),
     ),
     // A report on a screen, and the keys that move it.
     ("top", Sees::Only(&["stacks", "policy", "report"])),

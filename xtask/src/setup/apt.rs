@@ -95,6 +95,15 @@ const EVERYWHERE: [Package; 21] = [
     package("net-tools", Scope::Bench, Instead::Program("netstat")),
 ];
 
+/// Each format of a report is read by a tool of its own field.
+const READERS: [Package; 5] = [
+    package("chromium", Scope::Tests, Instead::Program("chromium")),
+    package("golang-go", Scope::Tests, Instead::Program("go")),
+    package("jq", Scope::Tests, Instead::Program("jq")),
+    package("libxml2-utils", Scope::Tests, Instead::Program("xmllint")),
+    package("sqlite3", Scope::Tests, Instead::Program("sqlite3")),
+];
+
 /// Only where the distribution compiled `core` for the BPF target.
 const KERNEL_SIDE: [Package; 5] = [
     package("rustc-web", Scope::Demo, Instead::Nothing),
@@ -133,6 +142,7 @@ pub(crate) fn ensure(
     };
     let needed: Vec<&str> = EVERYWHERE
         .iter()
+        .chain(&READERS)
         .chain(kernel_side)
         .chain([&PROMETHEUS])
         .filter(|package| package.scope <= scope && !package.instead.present())

@@ -1,4 +1,4 @@
-//! The Python environment of the tests: the machine's interpreter with the clients.
+//! The Python environment of the tests: the clients, and the validators of two report formats.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use crate::step;
 use crate::workspace::{Workspace, which};
 
 /// Pinned: a test that fails must fail for a reason in this repository.
-const REQUIREMENTS: &str = "redis==8.1.0 celery==5.6.3";
+const REQUIREMENTS: &str =
+    "redis==8.1.0 celery==5.6.3 jsonschema==4.23.0 prometheus-client==0.21.1";
 
 pub(super) fn ensure(workspace: &Workspace, wording: Wording) -> Result<()> {
     let python = workspace.python();
@@ -60,7 +61,7 @@ fn machine_python() -> Option<PathBuf> {
 
 fn imports_clients(python: &Path) -> bool {
     Command::new(python)
-        .args(["-c", "import redis, celery"])
+        .args(["-c", "import redis, celery, jsonschema, prometheus_client"])
         .output()
         .is_ok_and(|output| output.status.success())
 }
