@@ -132,12 +132,7 @@ struct Signals {
 /// The configuration is wrong, another daemon runs, or tracing cannot run here.
 pub async fn run(options: DaemonOptions) -> Result<()> {
     let config = options.config()?;
-    // Before attaching: a signal that comes early must detach, too.
-    let mut signals = Signals {
-        hangup: signal(SignalKind::hangup())?,
-        terminate: signal(SignalKind::terminate())?,
-        interrupt: signal(SignalKind::interrupt())?,
-    };
+    let hangup = signal(SignalKind::hangup())?;
     let journal = Journal::open();
     let (asked_sender, mut asked) = mpsc::channel(16);
     let (control, warning) =
@@ -149,6 +144,13 @@ pub async fn run(options: DaemonOptions) -> Result<()> {
     if config.limits.java_perfmap {
         tracer.allow_java_perfmap();
     }
+    // Only now: while the kernel verifies the programs nobody would hear them. Until here they end
+    // the process, and what was attached goes with its descriptors.
+    let mut signals = Signals {
+        hangup,
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    };
     let (done_sender, mut done) = mpsc::unbounded_channel();
     let mut daemon = Daemon::new(options, config, tracer, journal, done_sender)?;
     daemon.begin();
