@@ -19,6 +19,7 @@ test "$(evidence_files)" = 1 || fail "another action was taken"
 printf '[Unit]\nStartLimitBurst=1\nStartLimitIntervalSec=1h\n' \
     > /etc/systemd/system/leaky.service.d/slow.conf
 systemctl daemon-reload
+systemctl restart leaky.service || fail "leaky.service does not restart"
 sed -i 's/^cooldown.*/cooldown = "5s"/' /etc/connleak/connleak.toml
 systemctl reload connleak.service || fail "reload"
 said "action 2 on leaky.service: systemd's job for leaky.service ended with failed"
