@@ -298,7 +298,7 @@ pub(super) struct PortArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct JudgingArgs {
-    /// The daemon's configuration: its [verdict], and the levels of its ports;
+    /// The daemon's configuration: its [verdict], its [[site]] rules, and the levels of its ports;
     /// /etc/connleak/connleak.toml where it exists, else built-in defaults
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,

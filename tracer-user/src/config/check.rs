@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::model::{Config, Probe, Redis, Unit, Verdicts, Watch};
 use super::rung::Rung;
+use super::site::SiteRule;
 
 /// A step of the way to a value in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,7 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
         });
         check_probe(&mut block, probe);
     }
+    check_sites(&config.site, &mut problems);
     check_policy(&mut block(vec![Step::Key("policy")], &mut problems), config);
     check_verdicts(
         &mut block(vec![Step::Key("verdict")], &mut problems),
@@ -336,6 +338,24 @@ fn check_url(url: &str) -> Result<(), String> {
         return Err("the url has no host".to_owned());
     }
     Ok(())
+}
+
+/// Each rule is tried on each frame.
+const SITE_RULES_MAX: usize = 256;
+
+fn check_sites(rules: &[SiteRule], problems: &mut Vec<Problem>) {
+    let mut root = block(Vec::new(), problems);
+    root.require(rules.len() <= SITE_RULES_MAX, "site", || {
+        format!("more than {SITE_RULES_MAX} site rules")
+    });
+    for (index, rule) in rules.iter().enumerate() {
+        let mut block = block(vec![Step::Key("site"), Step::Index(index)], problems);
+        let names_something = rule.pattern.bytes().any(|byte| byte != b'*');
+        block.require(names_something, "pattern", || {
+            "the pattern matches every frame: write a part of the name, such as \"*/redis_pool.py\""
+                .to_owned()
+        });
+    }
 }
 
 fn check_rest(config: &Config, problems: &mut Vec<Problem>) {

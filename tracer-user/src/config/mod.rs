@@ -7,6 +7,7 @@ mod export;
 mod model;
 mod port;
 mod rung;
+mod site;
 mod size;
 pub mod template;
 
@@ -19,6 +20,7 @@ pub use error::{ConfigError, Fault};
 pub use export::{Export, Otlp, Prometheus, Stream};
 pub use model::*;
 pub use rung::Rung;
+pub use site::{SiteRule, Subject};
 pub use size::parse as parse_size;
 
 /// The fully commented example, installed as the configuration: every key at its default.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::export::Export;
 use super::rung::Rung;
+use super::site::SiteRule;
 use super::{duration, port, size};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -14,6 +15,7 @@ use super::{duration, port, size};
 pub struct Config {
     pub watch: WatchList,
     pub unit: Vec<Unit>,
+    pub site: Vec<SiteRule>,
     pub policy: Policy,
     pub verdict: Verdicts,
     pub redis: Redis,
@@ -387,7 +389,7 @@ impl Default for Limits {
             stack_bytes: 32 << 10,
             stacks_per_second: 200,
             java_perfmap: false,
-            symbol_cache_bytes: 64 << 20,
+            symbol_cache_bytes: 256 << 20,
         }
     }
 }

@@ -51,6 +51,15 @@ fn every_commented_setting_of_the_example_is_real() {
 fn mistakes_are_named_with_file_and_line() {
     for (text, expected) in [
         (
+            "[[site]]\nsubject = \"file\"\npattern = \"**\"\n",
+            "c.toml:3: the pattern matches every frame: write a part of the name, such as \
+             \"*/redis_pool.py\"",
+        ),
+        (
+            "[[site]]\nsubject = \"flie\"\npattern = \"x\"\n",
+            "c.toml:2: unknown value `flie`, expected one of `function`, `file`, `module`",
+        ),
+        (
             "[[watch]]\nprot = 1\n",
             "c.toml:2: unknown key `prot`; did you mean `port`?",
         ),

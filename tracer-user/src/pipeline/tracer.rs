@@ -23,7 +23,7 @@ use crate::{
     process::ProcessKey,
     report::{self, Listing, Report},
     sockets::Drift,
-    stacks::{Announcement, Background, ResolverConfig, Stack},
+    stacks::{Announcement, Background, Stack},
 };
 
 /// Which life of which socket a stack belongs to.
@@ -81,7 +81,7 @@ impl Tracer {
             // Full: the process's stacks say that its interpreter was not known.
             let _ = interpreters.follow(found.pid, interpreter::order(found));
         };
-        let stacks = Background::start(ResolverConfig::default(), follow)
+        let stacks = Background::start(judging.naming.clone(), follow)
             .context("failed to start the stack thread")?;
         let mut tracer = Self {
             kernel,

@@ -1,7 +1,7 @@
 //! The library rules: which frames are not the user's own code, as data.
 
 use super::FrameKind::{self, Go, Jit, Native, Php, Python};
-use super::site::Subject::{self, File, Function, Module};
+use crate::config::Subject::{self, File, Function, Module};
 
 /// Runtimes (all if empty), what is looked at, patterns.
 type LibraryRule = (&'static [FrameKind], Subject, &'static [&'static str]);

@@ -7,30 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::glob::matches;
 use super::library::LIBRARY_RULES;
 use super::{Frame, FrameKind};
-
-/// What a rule looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Subject {
-    Function,
-    File,
-    Module,
-}
-
-/// Says that the frames it matches are not (or, for `application`, are) the user's own code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SiteRule {
-    /// Only frames of this runtime; any if left out.
-    #[serde(default)]
-    pub kind: Option<FrameKind>,
-    pub subject: Subject,
-    /// `*` stands for any text. A module's pattern without a slash is about its last part.
-    pub pattern: String,
-    /// Overrules the rules after it: these frames are the user's, whatever else matches.
-    #[serde(default)]
-    pub application: bool,
-}
+use crate::config::{SiteRule, Subject};
 
 /// The rules in force: extra ones first, the first match decides.
 #[derive(Clone, Debug, Default)]
@@ -67,8 +44,7 @@ impl SiteRules {
     /// Not libc, a runtime, an interpreter, a standard library or a client library.
     pub fn is_application(&self, frame: &Frame) -> bool {
         for rule in &self.extra {
-            let of_kind = rule.kind.is_none_or(|kind| kind == frame.kind);
-            if of_kind && is_match(rule.subject, &rule.pattern, frame) {
+            if is_match(rule.subject, &rule.pattern, frame) {
                 return rule.application;
             }
         }
@@ -322,7 +298,6 @@ mod tests {
     #[test]
     fn extra_rules_decide_first() {
         let rule = |pattern: &str, application| SiteRule {
-            kind: None,
             subject: Subject::Function,
             pattern: pattern.to_owned(),
             application,
