@@ -8,7 +8,7 @@ use std::{fs, io, thread};
 
 use super::php;
 use super::python::{self, CodeReader, Looked};
-use super::resolver::start_ticks;
+use super::resolver::{is_started_at, start_ticks};
 use super::{Frame, ProcessKey};
 
 /// Where the walk begins.
@@ -72,9 +72,12 @@ pub(super) struct NamedFrames {
     pub(super) frames: Vec<Frame>,
     /// Frames whose code object was gone when it was read.
     pub(super) unnamed: usize,
+    /// Why the interpreter's frames cannot be had in this process.
+    pub(super) refusal: Option<Arc<str>>,
 }
 
 const WAITING_MAX: usize = 4_096;
+const REFUSED_MAX: usize = 4_096;
 const RUNTIMES_MAX: usize = 16_384;
 /// A process without a known interpreter is not looked at for every connect.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
@@ -105,16 +108,13 @@ struct Discovery {
 }
 
 impl Discovery {
-    fn look(&mut self, pid: u32) -> (Looked, Option<(Runtime, FrameLayout)>) {
+    fn look(&mut self, pid: u32) -> Looked<(Runtime, FrameLayout)> {
         match self.python.look(pid) {
-            (Looked::Nothing, _) => {
-                let (looked, layout) = self.php.look(pid);
-                (looked, layout.map(|layout| (Runtime::Php, layout)))
+            Looked::Nothing => {
+                let found = self.php.look(pid);
+                found.map(|layout| (Runtime::Php, layout))
             }
-            (looked, found) => (
-                looked,
-                found.map(|(runtime, layout)| (Runtime::Python(runtime), layout)),
-            ),
+            found => found.map(|(runtime, layout)| (Runtime::Python(runtime), layout)),
         }
     }
 }
@@ -123,12 +123,29 @@ impl Discovery {
 #[derive(Debug, Default)]
 struct Runtimes {
     known: Mutex<BTreeMap<u32, Arc<Runtime>>>,
+    /// By PID: when the process began (as in /proc/PID/stat), and why it is not walked.
+    refused: Mutex<HashMap<u32, (u64, Arc<str>)>>,
 }
 
 impl Runtimes {
     fn get(&self, number: u32) -> Option<Arc<Runtime>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&number).map(Arc::clone)
+    }
+
+    fn refuse(&self, pid: u32, start_ticks: u64, cause: &str) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who still connects is looked at again.
+        if refused.len() >= REFUSED_MAX {
+            refused.clear();
+        }
+        refused.insert(pid, (start_ticks, cause.into()));
+    }
+
+    fn refusal(&self, process: ProcessKey) -> Option<Arc<str>> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let (start_ticks, cause) = refused.get(&process.pid)?;
+        is_started_at(process, *start_ticks).then(|| Arc::clone(cause))
     }
 
     /// The number of an equal runtime, or a new one: the oldest makes room.
@@ -191,6 +208,7 @@ impl Interpreters {
             ..NamedFrames::default()
         };
         if sample.frames.is_empty() {
+            named.refusal = self.runtimes.refusal(process);
             return named;
         }
         match self.runtimes.get(sample.runtime) {
@@ -238,7 +256,8 @@ fn look_around(
     // When to look at which process again, and how often it was looked at.
     let mut due: BTreeMap<(Instant, u32), usize> = BTreeMap::new();
     for pid in every_pid() {
-        if look(&mut discovery, runtimes, pid, &mut announce) == Looked::NotYet {
+        let looked = look(&mut discovery, runtimes, pid, &mut announce);
+        if matches!(looked, Looked::NotYet) {
             due.insert((Instant::now() + TRIES[0], pid), 0);
         }
     }
@@ -263,10 +282,12 @@ fn look_around(
                 };
                 let looked = look(&mut discovery, runtimes, pid, &mut announce);
                 // A process that runs something else may still map an interpreter: seldom.
-                let step = if looked == Looked::Nothing { 3 } else { 1 };
-                if looked != Looked::Done
-                    && let Some(pause) = TRIES.get(tries)
-                {
+                let step = match looked {
+                    Looked::NotYet => 1,
+                    Looked::Nothing => 3,
+                    Looked::Found(()) | Looked::Refused(_) | Looked::Ended => continue,
+                };
+                if let Some(pause) = TRIES.get(tries) {
                     due.insert((Instant::now() + *pause, pid), tries + step);
                 }
             }
@@ -279,24 +300,27 @@ fn look(
     runtimes: &Runtimes,
     pid: u32,
     announce: &mut impl FnMut(&Announcement),
-) -> Looked {
+) -> Looked<()> {
     let ticks = || start_ticks(&fs::read(format!("/proc/{pid}/stat")).ok()?);
     let Some(start_ticks) = ticks() else {
-        return Looked::Done;
+        return Looked::Ended;
     };
-    let (looked, found) = discovery.look(pid);
+    let looked = discovery.look(pid);
     // Still the same process: what was read was its own.
-    if let Some((runtime, layout)) = found
-        && ticks() == Some(start_ticks)
-    {
+    if ticks() != Some(start_ticks) {
+        return Looked::Ended;
+    }
+    if let Looked::Refused(cause) = &looked {
+        runtimes.refuse(pid, start_ticks, cause);
+    }
+    looked.map(|(runtime, layout)| {
         announce(&Announcement {
             pid,
             start_ticks,
             runtime: runtimes.add(runtime),
             layout,
         });
-    }
-    looked
+    })
 }
 
 fn every_pid() -> Vec<u32> {

@@ -47,11 +47,12 @@ pub(super) fn merge(native: Stack, interpreter: NamedFrames) -> Stack {
     if interpreter.frames.is_empty() {
         let mut stack = native;
         if let Some(language) = outermost_c.and_then(|at| interpreter_of(&stack.frames[at])) {
-            let cause = match interpreter.end {
-                FramesEnd::Unasked => "its interpreter was not known yet when it connected",
-                FramesEnd::NoState => "the thread's state was not found",
-                FramesEnd::Whole => "the thread ran none",
-                FramesEnd::Bounded | FramesEnd::Fault => "they could not be read",
+            let cause = match (&interpreter.refusal, interpreter.end) {
+                (Some(refusal), _) => refusal,
+                (None, FramesEnd::Unasked) => "its interpreter was not known yet when it connected",
+                (None, FramesEnd::NoState) => "the thread's state was not found",
+                (None, FramesEnd::Whole) => "the thread ran none",
+                (None, FramesEnd::Bounded | FramesEnd::Fault) => "they could not be read",
             };
             let language = match language {
                 FrameKind::Php => "PHP",
@@ -196,6 +197,7 @@ mod tests {
             end,
             frames: functions.iter().map(|function| python(function)).collect(),
             unnamed: 0,
+            refusal: None,
         }
     }
 
@@ -220,6 +222,19 @@ mod tests {
         assert_eq!(stack.frames, c_stack().frames);
         let note = stack.note.expect("a note");
         assert!(note.contains("no Python frames"), "{note}");
+    }
+
+    #[test]
+    fn an_interpreter_that_is_not_known_is_named() {
+        let refused = NamedFrames {
+            refusal: Some("CPython 3.16 is not supported".into()),
+            ..NamedFrames::default()
+        };
+        let note = merge(c_stack(), refused).note.expect("a note");
+        assert!(
+            note.ends_with("no Python frames: CPython 3.16 is not supported"),
+            "{note}"
+        );
     }
 
     #[test]

@@ -20,6 +20,8 @@ mod demangle;
 mod elf;
 mod ending;
 mod forward;
+#[doc(hidden)]
+pub mod fuzz;
 mod glob;
 mod gopclntab;
 mod image;
@@ -45,7 +47,7 @@ pub use crate::process::ProcessKey;
 pub use background::Background;
 pub use interpreters::{Announcement, FrameLayout, FrameSample, FramesEnd, Root};
 pub use resolver::{Resolver, ResolverConfig};
-pub use site::{FoldedFrame, Site, SiteRule, SiteRules, Subject};
+pub use site::{FoldedFrame, Site, SiteRules};
 
 /// The user registers at the moment of connect, as the unwinder needs them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

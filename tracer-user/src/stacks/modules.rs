@@ -189,8 +189,8 @@ pub(super) fn parse_executable(line: &str) -> Option<Mapping> {
     })
 }
 
-#[cfg(test)]
 impl Mapping {
+    /// For tests and fuzzing.
     pub(super) fn of_image(range: Range<u64>, image: Rc<Image>, bias: u64) -> Self {
         Self {
             range,

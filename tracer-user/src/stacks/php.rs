@@ -61,7 +61,7 @@ pub(super) struct Discovery {
 }
 
 impl Discovery {
-    pub(super) fn look(&mut self, pid: u32) -> (Looked, Option<FrameLayout>) {
+    pub(super) fn look(&mut self, pid: u32) -> Looked<FrameLayout> {
         let process_dir = PathBuf::from(format!("/proc/{pid}"));
         let mut looked = Looked::Nothing;
         for mapping in mappings(&process_dir).unwrap_or_default() {
@@ -78,10 +78,10 @@ impl Discovery {
             looked = Looked::NotYet;
             let globals = globals.wrapping_add(bias);
             if is_executor(Memory::of(pid), globals) {
-                return (Looked::Done, Some(layout(globals)));
+                return Looked::Found(layout(globals));
             }
         }
-        (looked, None)
+        looked
     }
 
     fn globals(&mut self, file: File) -> Option<&(Elf, u64)> {

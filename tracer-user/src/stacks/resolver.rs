@@ -63,6 +63,19 @@ impl Default for ResolverConfig {
     }
 }
 
+impl ResolverConfig {
+    /// Symbols and debug information of all files together take at most so much.
+    pub fn with_names_bytes(names_bytes: u64) -> Self {
+        let default = Self::default();
+        Self {
+            names_bytes,
+            image_names_bytes: default.image_names_bytes.min(names_bytes),
+            section_bytes: default.section_bytes.min(names_bytes),
+            ..default
+        }
+    }
+}
+
 /// Owned by the one thread that it is made on: the symbolizer shares nothing between threads.
 pub struct Resolver {
     config: ResolverConfig,
@@ -205,8 +218,7 @@ impl Resolver {
         let Some(started_ticks) = fs::read(path).ok().and_then(|stat| start_ticks(&stat)) else {
             return false;
         };
-        let expected_ticks = key.start_time_ns / (1_000_000_000 / TICKS_PER_SECOND);
-        key.start_time_ns == 0 || expected_ticks.abs_diff(started_ticks) <= 1
+        is_started_at(key, started_ticks)
     }
 
     fn refresh(&mut self, key: ProcessKey, process: &mut Process) -> bool {
@@ -342,6 +354,12 @@ impl Resolver {
     }
 }
 
+/// Whether /proc tells this process's start; where nothing is known of it, it passes.
+pub(super) fn is_started_at(key: ProcessKey, started_ticks: u64) -> bool {
+    let expected_ticks = key.start_time_ns / (1_000_000_000 / TICKS_PER_SECOND);
+    key.start_time_ns == 0 || expected_ticks.abs_diff(started_ticks) <= 1
+}
+
 /// Field 22 of /proc/PID/stat; the name in field 2 may hold spaces and brackets.
 pub(super) fn start_ticks(stat: &[u8]) -> Option<u64> {
     let after_name = stat.iter().rposition(|byte| *byte == b')')?;
@@ -372,9 +390,8 @@ impl Frame {
     }
 }
 
-#[cfg(test)]
 impl Resolver {
-    /// For tests: a process whose modules did not come from /proc.
+    /// For tests and fuzzing: a process whose modules did not come from /proc.
     pub(super) fn insert(&mut self, key: ProcessKey, table: ModuleTable) {
         let process = Process {
             unwinder: ProcessUnwinder::new(&table),

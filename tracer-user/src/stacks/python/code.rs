@@ -112,8 +112,38 @@ struct CodeText {
 /// process each time: a code object may be freed, and another stand in its place.
 #[derive(Default)]
 pub(crate) struct CodeReader {
-    known: HashMap<(u32, u32, u64), Arc<CodeText>>,
-    known_bytes: usize,
+    known: KnownCode,
+}
+
+/// Runtime, PID and address of a code object.
+type CodeKey = (u32, u32, u64);
+
+/// What was read, bounded in bytes. Full, it begins anew: what runs is read again at once.
+#[derive(Default)]
+struct KnownCode {
+    texts: HashMap<CodeKey, Arc<CodeText>>,
+    bytes: usize,
+}
+
+impl KnownCode {
+    fn insert(&mut self, key: CodeKey, text: Arc<CodeText>) {
+        let bytes = text.bytes();
+        if self.bytes + bytes > CACHE_MAX_BYTES {
+            *self = Self::default();
+        }
+        self.bytes += bytes;
+        if let Some(old) = self.texts.insert(key, text) {
+            self.bytes -= old.bytes();
+        }
+    }
+}
+
+impl CodeText {
+    fn bytes(&self) -> usize {
+        const ENTRY_OVERHEAD_BYTES: usize = 64;
+        let texts = self.name.len() + self.file.len() + self.table.len();
+        size_of::<Self>() + ENTRY_OVERHEAD_BYTES + texts
+    }
 }
 
 impl CodeReader {
@@ -130,7 +160,7 @@ impl CodeReader {
         let parts = read_parts(memory, runtime, frames);
         for (&(code, instruction), parts) in frames.iter().zip(parts) {
             let key = (runtime_number, pid, code);
-            let text = parts.and_then(|parts| match self.known.get(&key) {
+            let text = parts.and_then(|parts| match self.known.texts.get(&key) {
                 Some(text) if text.parts == parts => Some(Arc::clone(text)),
                 _ => self.read(memory, runtime, key, parts),
             });
@@ -159,16 +189,10 @@ impl CodeReader {
         &mut self,
         memory: Memory,
         runtime: &Runtime,
-        key: (u32, u32, u64),
+        key: CodeKey,
         parts: CodeParts,
     ) -> Option<Arc<CodeText>> {
         let text = Arc::new(read_text(memory, runtime, key.2, parts)?);
-        if self.known_bytes > CACHE_MAX_BYTES {
-            self.known.clear();
-            self.known_bytes = 0;
-        }
-        self.known_bytes +=
-            size_of::<CodeText>() + text.name.len() + text.file.len() + text.table.len() + 64;
         self.known.insert(key, Arc::clone(&text));
         Some(text)
     }
@@ -262,5 +286,44 @@ fn frame(function: Option<&str>, file: Option<&str>, line: Option<u32>) -> Frame
         module: None,
         kind: FrameKind::Python,
         inlined: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_of_a_process_that_makes_ever_more_of_it_stays_within_the_bound() {
+        let header = TextHeader::parse(&[0; text::HEADER_BYTES]);
+        let text = |table_bytes| {
+            Arc::new(CodeText {
+                parts: CodeParts {
+                    head: CodeHead {
+                        name: 0,
+                        file: 0,
+                        table: 0,
+                        first_line: 1,
+                    },
+                    name: header,
+                    file: header,
+                    table_bytes: 0,
+                    table_hash: 0,
+                },
+                name: "f".to_owned(),
+                file: String::new(),
+                table: vec![0; table_bytes],
+            })
+        };
+        let mut known = KnownCode::default();
+        for code in 0..1_000 {
+            // The same address again, as after a free, and another.
+            known.insert((1, 1, 0), text(TABLE_MAX_BYTES as usize));
+            known.insert((1, 1, code), text(1_000));
+            let held: usize = known.texts.values().map(|text| text.bytes()).sum();
+            assert_eq!(held, known.bytes);
+            assert!(known.bytes <= CACHE_MAX_BYTES);
+            assert!(known.texts.contains_key(&(1, 1, code)));
+        }
     }
 }

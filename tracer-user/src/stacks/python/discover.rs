@@ -29,10 +29,10 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    pub(crate) fn look(&mut self, pid: u32) -> (Looked, Option<(Runtime, FrameLayout)>) {
+    pub(crate) fn look(&mut self, pid: u32) -> Looked<(Runtime, FrameLayout)> {
         let process_dir = PathBuf::from(format!("/proc/{pid}"));
         let Some(mappings) = interpreter_mappings(&process_dir) else {
-            return (Looked::Done, None);
+            return Looked::Ended;
         };
         let mut looked = Looked::Nothing;
         for (mapping, name) in &mappings {
@@ -45,12 +45,11 @@ impl Discovery {
                 continue;
             };
             match find(Memory::of(pid), &file, bias, name) {
-                Found::Runtime(runtime, layout) => return (Looked::Done, Some((runtime, layout))),
-                Found::Unsupported => return (Looked::Done, None),
-                Found::NotYet => {}
+                Looked::NotYet => {}
+                found => return found,
             }
         }
-        (looked, None)
+        looked
     }
 
     fn file(&mut self, process_dir: &Path, mapping: &Mapping) -> Option<Rc<SymbolFile>> {
@@ -69,13 +68,12 @@ impl Discovery {
     }
 }
 
-enum Found {
-    Runtime(Runtime, FrameLayout),
-    NotYet,
-    Unsupported,
-}
-
-fn find(memory: Memory, file: &SymbolFile, bias: u64, name: &str) -> Found {
+fn find(
+    memory: Memory,
+    file: &SymbolFile,
+    bias: u64,
+    name: &str,
+) -> Looked<(Runtime, FrameLayout)> {
     let symbols = &file.symbols;
     let at = |address: u64| address.wrapping_add(bias);
     let version = match symbols.version {
@@ -83,21 +81,22 @@ fn find(memory: Memory, file: &SymbolFile, bias: u64, name: &str) -> Found {
         None => Version::from_file_name(name),
     };
     let Some(version) = version else {
-        return Found::Unsupported;
+        return Looked::Refused(format!("{name} does not tell its version"));
     };
     let Some(head) = memory.read(at(symbols.runtime), RUNTIME_HEAD_BYTES) else {
-        return Found::NotYet;
+        return Looked::NotYet;
     };
-    let Ok(layout) = Layout::of(version, &head) else {
-        return Found::Unsupported;
+    let layout = match Layout::of(version, &head) {
+        Ok(layout) => layout,
+        Err(cause) => return Looked::Refused(cause),
     };
     let code_type = at(symbols.code_type);
     // Types are made ready when the interpreter starts; so are the states of its threads.
     let Some(members) = CodeMembers::read(memory, code_type, version) else {
-        return Found::NotYet;
+        return Looked::NotYet;
     };
     let Some(slot) = find_slot(memory, at(symbols.runtime), &layout.states) else {
-        return Found::NotYet;
+        return Looked::NotYet;
     };
     let runtime = Runtime {
         version,
@@ -105,7 +104,7 @@ fn find(memory: Memory, file: &SymbolFile, bias: u64, name: &str) -> Found {
         text_type: at(symbols.text_type),
         members,
     };
-    Found::Runtime(runtime, layout.frames(slot))
+    Looked::Found((runtime, layout.frames(slot)))
 }
 
 /// Mapped files that may be CPython, libraries first: a program that links one only starts it.

@@ -237,6 +237,17 @@ mod tests {
         assert_eq!(named("python3"), None);
     }
 
+    #[test]
+    fn free_threaded_and_unknown_versions_are_refused_by_name() {
+        let mut head = vec![0; RUNTIME_HEAD_BYTES];
+        head[..8].copy_from_slice(b"xdebugpy");
+        head[16] = 1;
+        let refused = |minor| Layout::of(Version { minor }, &head).expect_err("refused");
+        assert_eq!(refused(14), "free-threaded CPython is not supported");
+        assert_eq!(refused(16), "CPython 3.16 is not supported");
+        assert_eq!(refused(7), "CPython 3.7 is not supported");
+    }
+
     proptest! {
         #[test]
         fn any_description_is_a_layout_within_the_window_or_refused(

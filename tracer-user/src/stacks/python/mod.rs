@@ -7,6 +7,7 @@
 
 mod code;
 mod discover;
+pub mod fuzz;
 mod layout;
 mod lines;
 mod memory;
@@ -30,12 +31,27 @@ pub(super) struct Runtime {
 }
 
 /// What a look at a process found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Looked {
-    /// Found, or nothing more to find: it ended, or it is of a version that is not known.
-    Done,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Looked<Found> {
+    Found(Found),
+    /// One that connleak does not know, and why.
+    Refused(String),
+    /// The process ended.
+    Ended,
     /// An interpreter is mapped and not up yet.
     NotYet,
     /// None is mapped.
     Nothing,
+}
+
+impl<Found> Looked<Found> {
+    pub(super) fn map<Other>(self, found: impl FnOnce(Found) -> Other) -> Looked<Other> {
+        match self {
+            Self::Found(it) => Looked::Found(found(it)),
+            Self::Refused(cause) => Looked::Refused(cause),
+            Self::Ended => Looked::Ended,
+            Self::NotYet => Looked::NotYet,
+            Self::Nothing => Looked::Nothing,
+        }
+    }
 }

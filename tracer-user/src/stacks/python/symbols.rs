@@ -44,7 +44,7 @@ fn find(elf: &Elf, source: &ElfSource, table: &str, names: &str) -> Option<Symbo
     search(&read(table)?, &read(names)?)
 }
 
-fn search(table: &[u8], names: &[u8]) -> Option<Symbols> {
+pub(super) fn search(table: &[u8], names: &[u8]) -> Option<Symbols> {
     let mut found = Symbols::default();
     for symbol in table.chunks_exact(SYMBOL_BYTES) {
         let (section, address) = (u16_at(symbol, 6), u64_at(symbol, 8));

@@ -55,7 +55,7 @@ impl TextHeader {
     }
 }
 
-fn decode(bytes: &[u8], kind: u32) -> String {
+pub(super) fn decode(bytes: &[u8], kind: u32) -> String {
     let character = |value: u32| char::from_u32(value).unwrap_or(char::REPLACEMENT_CHARACTER);
     match kind {
         1 => bytes.iter().map(|byte| char::from(*byte)).collect(),
