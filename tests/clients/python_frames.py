@@ -1,7 +1,8 @@
 """Opens connections by one of the ways that a Python program has, and logs its own stack at each.
 
 arguments: host port way count. Says `up`, waits for a line, connects; then a line `pid N`, one
-`function:line function:line ...` for each connection, innermost first, and `ready`.
+`function:line function:line ...` for each connection, innermost first, and `ready`. With redis-py
+the innermost function is the one that called it.
 """
 import asyncio
 import os
@@ -43,6 +44,16 @@ def handle_order(pool):
     pool.get_client()
 
 
+def deep(address, count, frames):
+    """Connects with so many frames of its own on the stack, without looking at them."""
+    if frames:
+        return deep(address, count, frames - 1)
+    for _ in range(count):
+        connection = socket.socket()
+        connection.connect(address)
+        kept.append(connection)
+
+
 def nested(pool, depth):
     if depth:
         # Through C code: sorted calls back.
@@ -80,8 +91,9 @@ def redis_py(host, port, count):
 
     def get_client():
         connection = redis.Connection(host=host, port=port)
-        connection.connect()
+        connection.connect(); frames = traceback.extract_stack()
         kept.append(connection)
+        logged(frames)
 
     def handle_order():
         get_client()
@@ -95,14 +107,66 @@ async def redis_py_asyncio(host, port, count):
 
     async def get_client():
         connection = redis.asyncio.Connection(host=host, port=port)
-        await connection.connect()
+        await connection.connect(); frames = traceback.extract_stack()
         kept.append(connection)
+        logged(frames)
 
     async def handle_order():
         await get_client()
 
     for _ in range(count):
         await handle_order()
+
+
+async def redis_py_pool(host, port, count):
+    import redis.asyncio
+
+    pool = redis.asyncio.ConnectionPool(host=host, port=port)
+
+    async def get_client():
+        connection = await pool.get_connection("PING"); frames = traceback.extract_stack()
+        kept.append(connection)
+        logged(frames)
+
+    async def handle_order():
+        await get_client()
+
+    for _ in range(count):
+        await handle_order()
+
+
+def redis_py_gevent(host, port, count):
+    """Each order in a greenlet of its own: connect runs on a C stack that was switched to."""
+    from gevent import monkey
+
+    monkey.patch_all()
+    import gevent
+    import redis
+
+    def get_client():
+        connection = redis.Connection(host=host, port=port)
+        connection.connect(); frames = traceback.extract_stack()
+        kept.append(connection)
+        logged(frames)
+
+    def handle_order():
+        gevent.sleep(0)
+        get_client()
+
+    gevent.joinall([gevent.spawn(handle_order) for _ in range(count)])
+
+
+async def redis_py_uvloop(host, port, count):
+    await redis_py_asyncio(host, port, count)
+    # uvloop closes its transports when the loop ends.
+    hold()
+
+
+def hold():
+    print("pid %d" % os.getpid(), *log, "ready", sep="\n", flush=True)
+    sys.stdin.read()
+    # Connections that are closed when the interpreter ends complain about their event loop.
+    os._exit(0)
 
 
 def main():
@@ -126,6 +190,20 @@ def main():
         redis_py(host, port, count)
     elif way == "redis-asyncio":
         asyncio.run(redis_py_asyncio(host, port, count))
+    elif way == "redis-pool":
+        asyncio.run(redis_py_pool(host, port, count))
+    elif way == "redis-gevent":
+        redis_py_gevent(host, port, count)
+    elif way == "redis-uvloop":
+        import uvloop
+
+        uvloop.install()
+        asyncio.run(redis_py_uvloop(host, port, count))
+    elif way == "deep":
+        # Until the tracer has found this interpreter.
+        time.sleep(1)
+        # main and the module stand below.
+        deep((host, port), count, 29)
     elif way == "late":
         time.sleep(1)
         for _ in range(count):
@@ -136,10 +214,7 @@ def main():
             os._exit(os.waitpid(child, 0)[1])
         for _ in range(count):
             handle_order(pool)
-    print("pid %d" % os.getpid(), *log, "ready", sep="\n", flush=True)
-    sys.stdin.read()
-    # Connections that are closed when the interpreter ends complain about their event loop.
-    os._exit(0)
+    hold()
 
 
 main()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +17,30 @@ pub struct Interpreter {
     pub program: PathBuf,
     /// `None` where it has the packages itself, as in a virtual machine.
     pub packages: Option<PathBuf>,
+    /// Loaded by a program of ours, in place of the interpreter's own.
+    library: Option<PathBuf>,
+}
+
+impl Interpreter {
+    /// The same Python, run by `embeds_python` from its shared library, where it has one.
+    pub fn embedded(&self) -> Result<Option<Self>> {
+        let program = std::fs::canonicalize(&self.program)?;
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let library = program
+            .parent()
+            .and_then(Path::parent)
+            .map(|prefix| prefix.join(format!("lib/lib{name}.so.1.0")))
+            .filter(|library| library.exists());
+        let Some(library) = library else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            name: format!("{} embedded", self.name),
+            program: place::client("embeds_python")?,
+            library: Some(library),
+            ..self.clone()
+        }))
+    }
 }
 
 /// Every interpreter that setup found or unpacked; in a virtual machine its own.
@@ -37,6 +61,7 @@ pub fn interpreters() -> Result<Vec<Interpreter>> {
             name: entry.file_name().to_string_lossy().into_owned(),
             program: entry.path().join("python"),
             packages: Some(entry.path().join("site-packages")),
+            library: None,
         })
         .collect();
     found.sort_by(|one, other| one.name.cmp(&other.name));
@@ -51,6 +76,7 @@ fn of_the_guest() -> Vec<Interpreter> {
             name: program.display().to_string(),
             program,
             packages: None,
+            library: None,
         })
         .collect()
 }
@@ -76,6 +102,15 @@ impl Python {
         command.arg(script);
         command.args([to.ip().to_string(), to.port().to_string()]);
         command.args([way, &count.to_string()]);
+        if let Some(library) = &python.library {
+            // An embedder says where the standard library lies.
+            let prefix = library
+                .ancestors()
+                .nth(2)
+                .context("a library has a prefix")?;
+            command.env("EMBEDDED_LIBRARY", library);
+            command.env("PYTHONHOME", prefix);
+        }
         if let Some(packages) = &python.packages {
             command.env("PYTHONPATH", packages);
         }

@@ -1,8 +1,12 @@
 //! Many connections: nothing drifts, and what is lost is said.
 
+use std::net::TcpStream;
+use std::time::Instant;
+
 use anyhow::{Result, ensure};
 use connleak_tests::client::redis_benchmark;
 use connleak_tests::gate::{self, Need};
+use connleak_tests::report::StackGroup;
 use connleak_tests::server::RedisServer;
 use connleak_tests::tracer::Tracer;
 use connleak_tests::truth::{self, Count};
@@ -56,5 +60,45 @@ fn twenty_thousand_connections_leave_no_drift() -> Result<()> {
             row.pid
         );
     }
+    Ok(())
+}
+
+/// Beyond so many stacks a second and process, one in sixteen is taken.
+const STACKS_PER_SECOND: u64 = 20;
+const CONNECTS: u64 = 400;
+
+#[test]
+fn a_process_that_connects_too_often_is_sampled_and_the_report_says_so() -> Result<()> {
+    let test = "a_process_that_connects_too_often_is_sampled_and_the_report_says_so";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let server = RedisServer::start()?;
+    let limit = STACKS_PER_SECOND.to_string();
+    let tracer = Tracer::start_with(&[server.port()], &["--stacks-per-second", &limit])?;
+    let began = Instant::now();
+    let open: std::io::Result<Vec<TcpStream>> = (0..CONNECTS)
+        .map(|_| TcpStream::connect(server.v4()))
+        .collect();
+    let open = open?;
+    let windows = began.elapsed().as_secs() + 2;
+    let report = tracer.finish()?;
+    drop(open);
+    let groups = report.of(std::process::id()).flat_map(|row| &row.stacks);
+    let (spared, taken): (Vec<_>, Vec<_>) = groups.partition(|group| {
+        let note = group.note.as_deref().unwrap_or_default();
+        note == "stack not taken: the process connects too often"
+    });
+    let sum = |groups: &[&StackGroup]| groups.iter().map(|g| g.outstanding).sum::<u64>();
+    let (spared, taken) = (sum(&spared), sum(&taken));
+    let lost = report.totals.lost.get("stack_spared");
+    ensure!(
+        taken + spared == CONNECTS && lost == Some(&spared),
+        "{taken} taken, {spared} spared, {lost:?} said to be"
+    );
+    ensure!(
+        taken >= STACKS_PER_SECOND && taken <= windows * STACKS_PER_SECOND + CONNECTS / 16,
+        "{taken} of {CONNECTS} taken, within {windows} s"
+    );
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use connleak_tests::gate::{self, Need};
-use connleak_tests::python::{self, Chains, Python};
+use connleak_tests::python::{self, Chains, Interpreter, Python};
 use connleak_tests::report::{FrameKind, Report, StackGroup};
 use connleak_tests::server::RedisServer;
 use connleak_tests::tracer::Tracer;
@@ -17,11 +17,16 @@ struct Run {
     logged: Chains,
 }
 
-/// Runs the program under every Python, all of them up before tracing starts.
+/// Runs the program under every Python.
 fn traced(way: &str, count: u32) -> Result<(Report, Vec<Run>)> {
+    traced_under(python::interpreters()?, way, count)
+}
+
+/// All of them are up before tracing starts.
+fn traced_under(pythons: Vec<Interpreter>, way: &str, count: u32) -> Result<(Report, Vec<Run>)> {
     let server = RedisServer::start()?;
     let mut programs = Vec::new();
-    for python in python::interpreters()? {
+    for python in pythons {
         let program =
             Python::start(&python, server.v4(), way, count).with_context(|| python.name.clone())?;
         programs.push((python.name, program));
@@ -141,34 +146,51 @@ fn a_python_that_starts_while_traced_is_named_within_a_second() -> Result<()> {
     Ok(())
 }
 
-/// `main -> handle_order -> get_client -> redis-py`, reported at `get_client`.
+/// `main -> handle_order -> get_client -> redis-py`: the report has get_client for its site, and
+/// from there outwards what the program logged, line by line.
 fn redis_py_is_reported_at_its_caller(test: &str, way: &str) -> Result<()> {
     if !gate::open(test, Need::Bpf) {
         return Ok(());
     }
+    let needs_wheels = matches!(way, "redis-gevent" | "redis-uvloop");
+    if needs_wheels && python::interpreters()?.iter().any(|p| p.packages.is_none()) {
+        gate::skip(
+            test,
+            "kernel of the host has the packages, the virtual machine has not",
+        );
+        return Ok(());
+    }
     let (report, runs) = traced(way, 5)?;
     for run in &runs {
-        let groups: Vec<_> = report.of(run.pid).flat_map(|o| &o.stacks).collect();
-        ensure!(groups.len() == 1, "{}: {groups:#?}", run.name);
-        let group = groups[0];
-        ensure!(group.note.is_none(), "{}: {:?}", run.name, group.note);
-        let site = group.site.as_ref().context("a site")?;
-        let function = site.function.as_deref().unwrap_or_default();
-        ensure!(function.ends_with("get_client"), "{}: {site:?}", run.name);
-        let file = site.file.as_deref().unwrap_or_default();
-        ensure!(file.ends_with("python_frames.py"), "{}: {site:?}", run.name);
-        let chain = chain(group);
-        let mut rest = chain.iter();
-        for name in [
-            "get_client:",
-            "handle_order:",
-            "redis_py",
-            "main:",
-            "<module>:",
-        ] {
-            rest.find(|function| function.starts_with(name))
-                .with_context(|| format!("{}: no {name} at its place in {chain:?}", run.name))?;
+        let mut seen = Chains::new();
+        for group in report.of(run.pid).flat_map(|opener| &opener.stacks) {
+            ensure!(group.note.is_none(), "{}: {:?}", run.name, group.note);
+            let mut chain = chain(group);
+            let caller = chain
+                .iter()
+                .position(|frame| frame.starts_with("get_client:"))
+                .with_context(|| format!("{}: no get_client in {chain:?}", run.name))?;
+            ensure!(caller > 0, "{}: no redis-py in {chain:?}", run.name);
+            chain.drain(..caller);
+            let site = group.site.as_ref().context("a site")?;
+            let function = site.function.as_deref().unwrap_or_default();
+            let file = site.file.as_deref().unwrap_or_default();
+            let of_site = format!("get_client:{}", site.line.unwrap_or(0));
+            ensure!(
+                function.ends_with("get_client")
+                    && file.ends_with("/python_frames.py")
+                    && of_site == chain[0],
+                "{}: {site:?}",
+                run.name
+            );
+            *seen.entry(chain).or_default() += group.outstanding;
         }
+        ensure!(
+            seen == run.logged,
+            "{}: the report has {seen:#?}, the program logged {:#?}",
+            run.name,
+            run.logged
+        );
     }
     Ok(())
 }
@@ -184,4 +206,47 @@ fn asyncio_redis_py_is_reported_through_its_await_chain() -> Result<()> {
         "asyncio_redis_py_is_reported_through_its_await_chain",
         "redis-asyncio",
     )
+}
+
+#[test]
+fn a_pool_of_asyncio_connections_is_reported_where_one_was_taken() -> Result<()> {
+    redis_py_is_reported_at_its_caller(
+        "a_pool_of_asyncio_connections_is_reported_where_one_was_taken",
+        "redis-pool",
+    )
+}
+
+#[test]
+fn uvloop_is_reported_through_its_await_chain() -> Result<()> {
+    redis_py_is_reported_at_its_caller("uvloop_is_reported_through_its_await_chain", "redis-uvloop")
+}
+
+#[test]
+fn gevent_is_reported_to_the_root_of_its_greenlet() -> Result<()> {
+    redis_py_is_reported_at_its_caller(
+        "gevent_is_reported_to_the_root_of_its_greenlet",
+        "redis-gevent",
+    )
+}
+
+/// A program of its own that has a libpython in it.
+#[test]
+fn a_program_that_embeds_python_is_named() -> Result<()> {
+    let test = "a_program_that_embeds_python_is_named";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let mut embedders = Vec::new();
+    for python in python::interpreters()? {
+        embedders.extend(python.embedded()?);
+    }
+    if embedders.is_empty() {
+        gate::skip(test, "there is no shared libpython");
+        return Ok(());
+    }
+    let (report, runs) = traced_under(embedders, "sync", 3)?;
+    for run in &runs {
+        ensure_as_logged(&report, run)?;
+    }
+    Ok(())
 }

@@ -1,0 +1,181 @@
+//! Processes that look like Python and are not: their stacks are labelled, and cost little memory.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use connleak_tests::gate::{self, Need};
+use connleak_tests::report::{FrameKind, Opener, StackGroup};
+use connleak_tests::server::RedisServer;
+use connleak_tests::tracer::Tracer;
+use connleak_tests::{child, place, python};
+
+/// Three times what tracing takes with ordinary programs.
+const MEMORY_MAX_KIB: u64 = 256 * 1024;
+
+struct FalsePython {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl FalsePython {
+    fn start(to: SocketAddr, file: &Path, way: &str) -> Result<Self> {
+        let mut child = child::bound(&mut Command::new(place::client("false_python")?))
+            .args([to.ip().to_string(), to.port().to_string()])
+            .arg(file)
+            .arg(way)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
+        ensure!(
+            lines.next().context("a line")?? == "up",
+            "{way} did not start"
+        );
+        Ok(Self { child, lines })
+    }
+
+    fn connect(&mut self) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().context("stdin is piped")?;
+        stdin.write_all(b"\n")?;
+        stdin.flush()?;
+        ensure!(
+            self.lines.next().context("a line")?? == "ready",
+            "it did not connect"
+        );
+        Ok(())
+    }
+}
+
+impl Drop for FalsePython {
+    fn drop(&mut self) {
+        // It ends with its stdin.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+fn most_memory_kib(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(kib.context("no VmHWM")?.trim().parse()?)
+}
+
+/// The one outstanding connection of the program, and its stack.
+fn traced(file: &Path, way: &str) -> Result<StackGroup> {
+    let server = RedisServer::start()?;
+    // Before it is traced, so that it is looked at when tracing starts.
+    let mut program = FalsePython::start(server.v4(), file, way)?;
+    let tracer = Tracer::start(&[server.port()])?;
+    program.connect()?;
+    let memory_kib = most_memory_kib(tracer.pid())?;
+    let report = tracer.finish()?;
+    ensure!(memory_kib < MEMORY_MAX_KIB, "{way}: {memory_kib} KiB");
+    let outstanding: Vec<&Opener> = report
+        .openers
+        .iter()
+        .filter(|opener| opener.outstanding > 0)
+        .collect();
+    ensure!(outstanding.len() == 1, "{way}: {outstanding:#?}");
+    ensure!(outstanding[0].stacks.len() == 1, "{way}: {outstanding:#?}");
+    Ok(outstanding[0].stacks[0].clone())
+}
+
+fn functions(group: &StackGroup) -> Vec<&str> {
+    let frames = group.frames.iter();
+    frames.filter_map(|f| f.function.as_deref()).collect()
+}
+
+fn ensure_nothing_guessed(group: &StackGroup) -> Result<()> {
+    let guessed = group
+        .frames
+        .iter()
+        .find(|frame| frame.kind == FrameKind::Python && frame.function.is_some());
+    ensure!(guessed.is_none(), "{group:#?}");
+    Ok(())
+}
+
+#[test]
+fn garbage_that_is_mapped_as_libpython_leaves_the_native_stack() -> Result<()> {
+    let test = "garbage_that_is_mapped_as_libpython_leaves_the_native_stack";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("libpython3.12.so.1.0");
+    let mut word = 0x2545_f491_4f6c_dd1d_u64;
+    let mut bytes = Vec::new();
+    while bytes.len() < 1 << 20 {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        bytes.extend(word.to_le_bytes());
+    }
+    // An ELF file by its first bytes, and lies from there on.
+    bytes[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0");
+    fs::write(&file, bytes)?;
+    let group = traced(&file, "garbage")?;
+    ensure_nothing_guessed(&group)?;
+    let functions = functions(&group);
+    ensure!(
+        functions.contains(&"get_client") && functions.contains(&"main"),
+        "{group:#?}"
+    );
+    Ok(())
+}
+
+/// The library of pyenv's CPython 3.12, whose layout the program knows.
+fn libpython() -> Result<Option<PathBuf>> {
+    for python in python::interpreters()? {
+        let program = fs::canonicalize(&python.program)?;
+        let library = program
+            .parent()
+            .and_then(Path::parent)
+            .map(|prefix| prefix.join("lib/libpython3.12.so.1.0"));
+        if let Some(library) = library.filter(|library| library.exists()) {
+            return Ok(Some(library));
+        }
+    }
+    Ok(None)
+}
+
+#[test]
+fn frames_that_go_in_circles_are_cut_and_have_no_names() -> Result<()> {
+    let test = "frames_that_go_in_circles_are_cut_and_have_no_names";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let Some(library) = libpython()? else {
+        gate::skip(test, "there is no libpython3.12");
+        return Ok(());
+    };
+    let group = traced(&library, "loop")?;
+    ensure_nothing_guessed(&group)?;
+    let note = group.note.clone().unwrap_or_default();
+    ensure!(
+        note.contains("more than 64 frames") && note.contains("frames without name"),
+        "{group:#?}"
+    );
+    ensure!(functions(&group).contains(&"get_client"), "{group:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_process_that_ends_at_once_is_named_or_said_to_have_ended() -> Result<()> {
+    let test = "a_process_that_ends_at_once_is_named_or_said_to_have_ended";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let group = traced(Path::new("/dev/null"), "exit")?;
+    let note = group.note.clone().unwrap_or_default();
+    ensure!(
+        functions(&group).contains(&"get_client")
+            || note == "stack ends early: the process ended before its modules could be read",
+        "{group:#?}"
+    );
+    Ok(())
+}
