@@ -23,7 +23,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         .args(["bench", "--package", "connleak-tests", "--bench"])
         .arg(args.name.as_deref().unwrap_or("*"))
         .env("CONNLEAK_BIN", &connleak)
-        .env("CONNLEAK_PYTHON", workspace.python());
+        .env("CONNLEAK_PYTHON", workspace.python())
+        .env("CONNLEAK_PYTHONS", workspace.pythons());
     if !args.arguments.is_empty() {
         command.arg("--").args(&args.arguments);
     }

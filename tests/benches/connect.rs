@@ -1,0 +1,124 @@
+//! What a connect costs in the kernel: the run time of connleak's programs, as the kernel counts it.
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
+
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+
+use anyhow::{Context, Result};
+use connleak_tests::peer::Peer;
+use connleak_tests::python::{self, Python};
+use connleak_tests::tracer::Tracer;
+
+/// Within the usual limit of open files, with the peer's ends in the same process.
+const CONNECTS: u32 = 300;
+const ROUNDS: u32 = 5;
+const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+/// Deeper than the largest copy, so that the whole copy is taken.
+const DEPTH_BYTES: usize = 48 << 10;
+
+/// The kernel counts while this lives.
+struct Statistics(String);
+
+impl Statistics {
+    fn start() -> Result<Self> {
+        let before = fs::read_to_string(STATS).context("failed to read whether BPF is timed")?;
+        fs::write(STATS, "1").context("failed to have BPF timed: needs root")?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Statistics {
+    fn drop(&mut self) {
+        let _ = fs::write(STATS, &self.0);
+    }
+}
+
+/// Nanoseconds that the programs of one tracer have run.
+fn run_time_ns(tracer: &Tracer) -> Result<u64> {
+    let mut seen = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{}/fdinfo", tracer.pid()))? {
+        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+        let field = |name: &str| -> Option<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().parse().ok()
+        };
+        if let (Some(id), Some(ns)) = (field("prog_id:"), field("run_time_ns:")) {
+            seen.push((id, ns));
+        }
+    }
+    // One program has several descriptors: its own, and its link's.
+    seen.sort_unstable();
+    seen.dedup_by_key(|(id, _)| *id);
+    Ok(seen.iter().map(|(_, ns)| ns).sum())
+}
+
+#[inline(never)]
+fn connect_from_the_depth(to: SocketAddr) -> Result<Vec<TcpStream>> {
+    let mut depth = std::hint::black_box([1_u8; DEPTH_BYTES]);
+    let open: std::io::Result<Vec<TcpStream>> =
+        (0..CONNECTS).map(|_| TcpStream::connect(to)).collect();
+    std::hint::black_box(&mut depth);
+    Ok(open?)
+}
+
+/// The least of some rounds: what else the machine does only adds. Nanoseconds a connect, with
+/// everything that the programs do until it is established.
+fn least(options: &[&str], mut connect: impl FnMut(SocketAddr) -> Result<()>) -> Result<u64> {
+    let mut least_ns = u64::MAX;
+    for _ in 0..ROUNDS {
+        let peer = Peer::start()?;
+        let mut arguments = vec!["--stacks-per-second", "1000000"];
+        arguments.extend(options);
+        let tracer = Tracer::start_with(&[peer.port()], &arguments)?;
+        let before_ns = run_time_ns(&tracer)?;
+        connect(peer.v4())?;
+        let taken_ns = run_time_ns(&tracer)? - before_ns;
+        least_ns = least_ns.min(taken_ns / u64::from(CONNECTS));
+        tracer.finish()?;
+    }
+    Ok(least_ns)
+}
+
+fn say(what: &str, ns: u64) -> Result<()> {
+    println!("    {what:<44} {:>7.2} us", ns as f64 / 1000.0);
+    Ok(std::io::stdout().flush()?)
+}
+
+fn native(to: SocketAddr) -> Result<()> {
+    // A thread has a stack of its own, which no program has touched yet.
+    let thread = std::thread::Builder::new()
+        .stack_size(1 << 20)
+        .spawn(move || connect_from_the_depth(to).map(drop))?;
+    thread.join().map_err(|_| anyhow::anyhow!("a panic"))?
+}
+
+fn main() -> Result<()> {
+    let _statistics = Statistics::start()?;
+    println!("kernel time of a matching connect, hot, until it is established and closed:");
+    let without_ns = least(&["--stack-bytes", "0"], native)?;
+    say("without stack", without_ns)?;
+    let copy_ns = least(&["--stack-bytes", "32768"], native)?;
+    say("copy of 32 KiB", copy_ns)?;
+    say(
+        "  the copy alone (target 5 us)",
+        copy_ns.saturating_sub(without_ns),
+    )?;
+    for python in python::interpreters()? {
+        let walk = |stack_bytes: &str| {
+            let connect = |to| {
+                let mut program = Python::start(&python, to, "deep", CONNECTS)?;
+                // It is known by the time that it says it is up, or by its first connect.
+                program.go().map(drop)
+            };
+            least(&["--stack-bytes", stack_bytes], connect)
+        };
+        let (without_ns, walk_ns) = (walk("0")?, walk("4096")?);
+        say(&format!("{}: 32 frames and 4 KiB", python.name), walk_ns)?;
+        say(
+            "  the walk with its page (target 5 us)",
+            walk_ns.saturating_sub(without_ns),
+        )?;
+    }
+    Ok(())
+}
