@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a leaking client on a private redis-server, traced, on any machine.
+//! `cargo xtask demo`: leaking clients on a private redis-server, traced, on any machine.
 
 mod child;
 pub(crate) mod screenshot;
@@ -57,6 +57,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         leaker.pid()
     );
 
+    let python = start_python_leaker(workspace, server.port)?;
+    println!(
+        "demo: `leaker.py`, pid {}, does the same in Python, every 200 ms",
+        python.pid()
+    );
+
     let seconds = format!("{}s", args.seconds);
     let mut trace = as_root(&connleak);
     trace.args(["trace", "--for", &seconds]);
@@ -66,11 +72,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     println!("demo: connleak {}\n", said(&trace, &connleak));
     let status = trace_until_signal(&mut trace, &signal)?;
 
+    drop(python);
     drop(leaker);
     drop(server);
     let number = signal.load(Ordering::Relaxed);
     if number != 0 {
-        println!("\ndemo: interrupted; the redis-server and the leaker are gone");
+        println!("\ndemo: interrupted; the redis-server and the leakers are gone");
         return Ok(ExitCode::from(128 + u8::try_from(number).unwrap_or(0)));
     }
     let code = status.and_then(|status| status.code());
@@ -79,10 +86,19 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(1));
     }
     println!(
-        "\ndemo: done; the redis-server and the leaker are gone. On your own machine, as root:"
+        "\ndemo: done; the redis-server and the leakers are gone. On your own machine, as root:"
     );
     println!("  {} trace --for 60s", connleak.display());
     Ok(ExitCode::SUCCESS)
+}
+
+fn start_python_leaker(workspace: &Workspace, port: u16) -> Result<Child> {
+    let mut leaker = Command::new("python3");
+    leaker
+        .arg(workspace.root.join("tests/clients/leaker.py"))
+        .arg(port.to_string())
+        .stdin(Stdio::piped());
+    Child::spawn(&mut leaker)
 }
 
 fn start_leaker(workspace: &Workspace, port: u16) -> Result<Child> {

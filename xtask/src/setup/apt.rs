@@ -57,6 +57,7 @@ const EVERYWHERE: [Package; 21] = [
         Scope::Demo,
         Instead::Program("redis-server"),
     ),
+    package("python3", Scope::Demo, Instead::Program("python3")),
     package("libzstd-dev", Scope::Demo, Instead::Nothing),
     package("zlib1g-dev", Scope::Demo, Instead::Nothing),
     package(
