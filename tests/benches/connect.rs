@@ -63,16 +63,21 @@ fn connect_from_the_depth(to: SocketAddr) -> Result<Vec<TcpStream>> {
 }
 
 /// The least of some rounds: what else the machine does only adds. Nanoseconds a connect, with
-/// everything that the programs do until it is established.
-fn least(options: &[&str], mut connect: impl FnMut(SocketAddr) -> Result<()>) -> Result<u64> {
+/// everything that the programs do until it is established. What `prepare` returns connects; it
+/// is ready before tracing starts.
+fn least<C: FnOnce() -> Result<()>>(
+    options: &[&str],
+    mut prepare: impl FnMut(SocketAddr) -> Result<C>,
+) -> Result<u64> {
     let mut least_ns = u64::MAX;
     for _ in 0..ROUNDS {
         let peer = Peer::start()?;
         let mut arguments = vec!["--stacks-per-second", "1000000"];
         arguments.extend(options);
+        let connect = prepare(peer.v4())?;
         let tracer = Tracer::start_with(&[peer.port()], &arguments)?;
         let before_ns = run_time_ns(&tracer)?;
-        connect(peer.v4())?;
+        connect()?;
         let taken_ns = run_time_ns(&tracer)? - before_ns;
         least_ns = least_ns.min(taken_ns / u64::from(CONNECTS));
         tracer.finish()?;
@@ -85,12 +90,8 @@ fn say(what: &str, ns: u64) -> Result<()> {
     Ok(std::io::stdout().flush()?)
 }
 
-fn native(to: SocketAddr) -> Result<()> {
-    // A thread has a stack of its own, which no program has touched yet.
-    let thread = std::thread::Builder::new()
-        .stack_size(1 << 20)
-        .spawn(move || connect_from_the_depth(to).map(drop))?;
-    thread.join().map_err(|_| anyhow::anyhow!("a panic"))?
+fn native(to: SocketAddr) -> Result<impl FnOnce() -> Result<()>> {
+    Ok(move || connect_from_the_depth(to).map(drop))
 }
 
 fn main() -> Result<()> {
@@ -106,12 +107,11 @@ fn main() -> Result<()> {
     )?;
     for python in python::interpreters()? {
         let walk = |stack_bytes: &str| {
-            let connect = |to| {
+            let prepare = |to| {
                 let mut program = Python::start(&python, to, "deep", CONNECTS)?;
-                // It is known by the time that it says it is up, or by its first connect.
-                program.go().map(drop)
+                Ok(move || program.go().map(drop))
             };
-            least(&["--stack-bytes", stack_bytes], connect)
+            least(&["--stack-bytes", stack_bytes], prepare)
         };
         let (without_ns, walk_ns) = (walk("0")?, walk("4096")?);
         say(&format!("{}: 32 frames and 4 KiB", python.name), walk_ns)?;

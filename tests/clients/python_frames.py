@@ -200,8 +200,6 @@ def main():
         uvloop.install()
         asyncio.run(redis_py_uvloop(host, port, count))
     elif way == "deep":
-        # Until the tracer has found this interpreter.
-        time.sleep(1)
         # main and the module stand below.
         deep((host, port), count, 29)
     elif way == "late":
