@@ -50,7 +50,7 @@ const fn package(name: &'static str, scope: Scope, instead: Instead) -> Package 
     }
 }
 
-const EVERYWHERE: [Package; 21] = [
+const EVERYWHERE: [Package; 22] = [
     package("gcc", Scope::Demo, Instead::Program("cc")),
     package(
         "redis-server",
