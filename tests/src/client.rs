@@ -1,6 +1,6 @@
 //! A real client of Redis as a child process: tells when it is ready, ends with its stdin.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -62,6 +62,13 @@ impl Client {
             "client {command:?} said {line:?} instead of ready"
         );
         Ok(client)
+    }
+
+    /// Tells a client that waits for a line to begin.
+    pub fn go(&mut self) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("stdin is piped")?;
+        stdin.write_all(b"go\n")?;
+        Ok(stdin.flush()?)
     }
 
     #[must_use]

@@ -38,13 +38,50 @@ pub fn free_port() -> Result<u16> {
 
 impl RedisServer {
     pub fn start() -> Result<Self> {
-        Self::start_for(12_000)
+        Self::start_with(&[])
     }
 
     /// With room for `clients`; redis-server raises its own limit of open files.
     pub fn start_for(clients: u32) -> Result<Self> {
+        Self::start_with(&["--maxclients", &clients.to_string()])
+    }
+
+    /// Starts it with more arguments.
+    pub fn start_with(arguments: &[&str]) -> Result<Self> {
+        Self::start_anywhere(|port, dir| {
+            let port = port.to_string();
+            let mut command = Command::new("redis-server");
+            command
+                .args(["--port", &port, "--bind", "127.0.0.1", "-::1"])
+                .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
+                .args(["--maxclients", "12000", "--tcp-backlog", "4096", "--dir"])
+                .arg(dir)
+                .args(arguments);
+            Ok(command)
+        })
+    }
+
+    /// A sentinel that watches `master` under the name "main".
+    pub fn sentinel_of(master: &Self) -> Result<Self> {
+        Self::start_anywhere(|port, dir| {
+            // It takes no monitor from the command line, and writes its file anew.
+            let file = dir.join("sentinel.conf");
+            let master = master.port;
+            let text = format!(
+                "port {port}\nbind 127.0.0.1 -::1\nsentinel monitor main 127.0.0.1 {master} 1\n"
+            );
+            std::fs::write(&file, text)?;
+            let mut command = Command::new("redis-server");
+            command.arg(&file).arg("--sentinel");
+            Ok(command)
+        })
+    }
+
+    fn start_anywhere(command: impl Fn(u16, &Path) -> Result<Command>) -> Result<Self> {
         for _ in 0..5 {
-            if let Some(server) = Self::start_on(free_port()?, clients)? {
+            let (port, dir) = (free_port()?, TempDir::with_prefix("connleak-redis-")?);
+            let command = command(port, dir.path())?;
+            if let Some(server) = Self::start_on(port, dir, command)? {
                 return Ok(server);
             }
         }
@@ -52,19 +89,8 @@ impl RedisServer {
     }
 
     /// `None` if the server ended at once: its port was taken in between.
-    fn start_on(port: u16, clients: u32) -> Result<Option<Self>> {
-        let dir = TempDir::with_prefix("connleak-redis-")?;
-        let child = child::bound(&mut Command::new("redis-server"))
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "-::1"])
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
-            .args([
-                "--maxclients",
-                &clients.to_string(),
-                "--tcp-backlog",
-                "4096",
-                "--dir",
-            ])
-            .arg(dir.path())
+    fn start_on(port: u16, dir: TempDir, mut command: Command) -> Result<Option<Self>> {
+        let child = child::bound(&mut command)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

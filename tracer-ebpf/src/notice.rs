@@ -14,6 +14,7 @@ use tracer_ebpf::abi::{
 };
 
 use crate::{
+    globals::config,
     maps::{EVENTS, SOCKETS, header, notify},
     sock::Sock,
 };
@@ -24,9 +25,13 @@ pub(crate) fn next_place() -> u64 {
     EVENTS.query(u64::from(BPF_RB_PROD_POS)) + 1
 }
 
-/// Does the reader still have this socket's latest notice before it?
+/// Does the reader still have this socket's latest notice before it? Of followed processes every
+/// change is told: how each socket ended is what they are followed for.
 #[inline(always)]
 fn waits(noticed_at: u64) -> bool {
+    if config!(follow_children) != 0 {
+        return false;
+    }
     EVENTS.query(u64::from(BPF_RB_CONS_POS)) < noticed_at
 }
 

@@ -71,6 +71,58 @@ pub(crate) fn closed(record: &SocketRecord) {
     }
 }
 
+/// Was it started by connleak, or by a process that was?
+#[inline(always)]
+pub(crate) fn is_followed(tgid: u32, start_ns: u64) -> bool {
+    if config!(follow_children) == 0 {
+        return false;
+    }
+    if tgid == config!(own_tgid) {
+        return true;
+    }
+    let counts = OPENERS.get_ptr(OpenerKey {
+        start_ns,
+        tgid,
+        padding: 0,
+    });
+    // SAFETY: a pointer into a value of the map, whose memory outlives the program's run.
+    counts.is_some_and(|counts| unsafe { (*counts).followed } != 0)
+}
+
+/// Gives a process an entry before its first connect, so that its children find it.
+#[inline(always)]
+pub(crate) fn follow(tgid: u32, start_ns: u64) {
+    let key = OpenerKey {
+        start_ns,
+        tgid,
+        padding: 0,
+    };
+    let counts = OpenerCounts {
+        followed: 1,
+        ..OpenerCounts::ZERO
+    };
+    if OPENERS.insert(key, counts, u64::from(BPF_NOEXIST)).is_err() {
+        count(Counter::OpenersFull);
+    }
+}
+
+/// A test suite starts more processes than the map has room for; few of them connect.
+#[inline(always)]
+pub(crate) fn forget_if_unused(tgid: u32, start_ns: u64) {
+    let key = OpenerKey {
+        start_ns,
+        tgid,
+        padding: 0,
+    };
+    let Some(counts) = OPENERS.get_ptr(key) else {
+        return;
+    };
+    // SAFETY: as in `is_followed`.
+    if unsafe { (*counts).opened } == 0 {
+        let _ = OPENERS.remove(key);
+    }
+}
+
 /// Does this process have sockets that connleak follows?
 #[inline(always)]
 pub(crate) fn is_opener(tgid: u32, start_ns: u64) -> bool {

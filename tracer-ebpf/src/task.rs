@@ -12,6 +12,8 @@ use crate::{
 
 /// include/linux/sched.h: PF_KTHREAD, and PF_IO_WORKER (io_uring's threads, since 5.12).
 const PF_IO_WORKER: u32 = 0x10;
+/// Set before a process's files are closed (kernel/exit.c, do_exit: exit_signals, then exit_files).
+const PF_EXITING: u32 = 0x4;
 const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// The address of a `struct task_struct`.
@@ -49,6 +51,12 @@ impl Task {
     pub(crate) fn is_kernel_worker(self) -> bool {
         let flags: u32 = self.read(offset!(task_flags)).unwrap_or(0);
         flags & (PF_KTHREAD | PF_IO_WORKER) != 0
+    }
+
+    /// What it closes now, it never closed itself.
+    #[inline(always)]
+    pub(crate) fn is_exiting(self) -> bool {
+        self.read::<u32>(offset!(task_flags)).unwrap_or(0) & PF_EXITING != 0
     }
 
     #[inline(always)]

@@ -28,9 +28,11 @@ pub struct Config {
     pub stacks_per_second: u32,
     /// and one in this many beyond it (a power of two, less one as a mask).
     pub stack_sample_mask: u32,
+    /// Descendants of connleak's own process are followed from their first moment.
+    pub follow_children: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 28);
+const _: () = assert!(size_of::<Config>() == 32);
 
 impl Config {
     pub const ZERO: Self = Self {
@@ -41,6 +43,7 @@ impl Config {
         kernel_stack_bytes: 0,
         stacks_per_second: 0,
         stack_sample_mask: 0,
+        follow_children: 0,
     };
 }
 

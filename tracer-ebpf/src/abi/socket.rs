@@ -12,6 +12,10 @@ pub const OWN: u8 = 1 << 3;
 pub const STACK_LOST: u8 = 1 << 4;
 /// `SocketRecord::flags`: the stack was not taken, because its process connects too often.
 pub const STACK_SPARED: u8 = 1 << 5;
+/// `SocketRecord::flags`: a FIN was sent: the application closed it, or shut it down.
+pub const LET_GO: u8 = 1 << 6;
+/// `SocketRecord::flags`: it was let go only because the last process that held it ended.
+pub const ABANDONED: u8 = 1 << 7;
 
 /// One watched socket. Its key in `SOCKETS` is the address of its `struct sock`; an address is
 /// used again after a socket's end, so (address, `opened_ns`) names a socket for good.
@@ -108,6 +112,8 @@ pub struct OpenerCounts {
     /// Start of the second in which `in_window` connects were counted.
     pub window_ns: u64,
     pub in_window: u64,
+    /// 1 for a process that connleak started, and for its descendants.
+    pub followed: u64,
 }
 
 impl OpenerCounts {
@@ -116,12 +122,13 @@ impl OpenerCounts {
         closed: 0,
         window_ns: 0,
         in_window: 0,
+        followed: 0,
     };
 }
 
 const _: () = {
     assert!(size_of::<OpenerKey>() == 16);
-    assert!(size_of::<OpenerCounts>() == 32);
+    assert!(size_of::<OpenerCounts>() == 40);
 };
 
 #[cfg(feature = "user")]

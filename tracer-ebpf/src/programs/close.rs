@@ -8,7 +8,10 @@ use aya_ebpf::{
     macros::{btf_tracepoint, fentry, kprobe, raw_tracepoint},
     programs::{BtfTracePointContext, FEntryContext, ProbeContext, RawTracePointContext},
 };
-use tracer_ebpf::abi::counters::Counter;
+use tracer_ebpf::abi::{
+    counters::Counter,
+    socket::{ABANDONED, LET_GO},
+};
 
 use super::done;
 use crate::{
@@ -17,6 +20,7 @@ use crate::{
     notice,
     sock::{Ports, Sock},
     tally,
+    task::Task,
 };
 
 #[fentry(function = "tcp_close")]
@@ -75,7 +79,12 @@ fn destroy(sock: Sock, ports: Ports) -> Option<()> {
     let tracked = SOCKETS.get_ptr(sock.0)?;
     count(Counter::Matched);
     // SAFETY: the value's memory outlives the program's run, and nobody else removes it.
-    let tracked = unsafe { *tracked };
+    let mut tracked = unsafe { *tracked };
+    // Without a FIN before it, close itself destroys: of a socket that was reset, has unread
+    // bytes, or was never established.
+    if tracked.record.flags & LET_GO == 0 && Task::current().is_exiting() {
+        tracked.record.flags |= ABANDONED;
+    }
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     SOCKETS.remove(sock.0).ok()?;

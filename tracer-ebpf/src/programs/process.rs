@@ -57,6 +57,9 @@ fn fork(parent: Task, child: Task) -> Option<()> {
     }
     interpreter::inherit(parent, parent_tgid, child);
     let parent_start_ns = parent.process_start_ns();
+    if tally::is_followed(parent_tgid, parent_start_ns) {
+        tally::follow(child.tgid(), child.process_start_ns());
+    }
     if !tally::is_opener(parent_tgid, parent_start_ns) {
         return None;
     }
@@ -70,7 +73,9 @@ fn exit(task: Task) -> Option<()> {
         return None;
     }
     interpreter::forget(task.tgid());
-    report(EXIT, task)
+    let told = report(EXIT, task);
+    tally::forget_if_unused(task.tgid(), task.process_start_ns());
+    told
 }
 
 /// Of every process: what it runs now may be an interpreter, whose frames userspace must find the

@@ -11,7 +11,7 @@ use aya_ebpf::{
 use tracer_ebpf::abi::{
     counters::Counter,
     event::{SOCKET, SocketEvent},
-    socket::{SERVER_END, SocketRecord, TrackedSocket},
+    socket::{ABANDONED, LET_GO, SERVER_END, SocketRecord, TrackedSocket},
 };
 
 use super::done;
@@ -19,7 +19,8 @@ use crate::{
     filter::{self, Match},
     maps::{SOCKETS, count, header, notify},
     notice, opening,
-    sock::{Ports, Sock, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT},
+    sock::{Ports, Sock, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_SENT},
+    task::Task,
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -94,6 +95,14 @@ fn state<const OPENS: bool>(sock: Sock, ports: Ports, new: i32) -> Option<()> {
             (*record).local_port = matched.local_port;
             let (local, _) = sock.addresses((*record).family);
             (*record).local_addr = local;
+        }
+        // Only close and shutdown lead here (net/ipv4/tcp.c, tcp_close_state), in the process
+        // that calls them.
+        if new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK {
+            (*record).flags |= LET_GO;
+            if Task::current().is_exiting() {
+                (*record).flags |= ABANDONED;
+            }
         }
         notice::changed(sock, tracked, now_ns);
     }

@@ -296,6 +296,8 @@ mod tests {
             released_ns: None,
             changed_ns: None,
             own,
+            let_go: false,
+            abandoned: false,
             no_stack: None,
         }
     }

@@ -98,6 +98,8 @@ impl World {
             released_ns: None,
             changed_ns: Some(self.now_ns()),
             own: false,
+            let_go: false,
+            abandoned: false,
             no_stack: None,
         };
         self.groups

@@ -1,6 +1,6 @@
 //! The arguments. Parsing only validates; touching the system comes later.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
@@ -18,6 +18,13 @@ pub(super) struct Args {
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 2 it could not be done (one line on stderr says why \
 and what to do).\n`connleak doctor` also exits 1: tracing can run, but degraded.";
+
+const GUARD_EXIT_CODES: &str = "A connection is left open if the command, or any process it \
+started, opened it and nobody closed it: it is still open when the command ends, or was when the \
+last process that held it ended.\n\nExit codes: 1 more than --max-growth were left open; 2 it could \
+not be done (one line on stderr says why and what to do); else the command's own, 128+N where \
+signal N ended it.\n\nThe table goes to stderr. With -o json the object goes to stdout, and what the \
+command writes there goes to stderr.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -39,6 +46,9 @@ pub(super) enum Command {
     Diff(DiffArgs),
     /// Check whether tracing can run here, and what to do where it cannot
     Doctor(DoctorArgs),
+    /// Run a command, and fail if it leaves connections open: a leak check for any test suite
+    #[command(after_help = GUARD_EXIT_CODES)]
+    Guard(GuardArgs),
     /// Keep the policy running: levels, restarts with evidence, health
     Daemon(DaemonArgs),
     /// Is all well: counts, latency, Redis, services; one line each
@@ -192,6 +202,31 @@ pub(super) struct TopArgs {
     pub(super) probes: ProbeChoice,
     #[command(flatten)]
     pub(super) btf: BtfArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct GuardArgs {
+    /// So many connections may be left open
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) max_growth: u64,
+    #[command(flatten)]
+    pub(super) ports: PortArgs,
+    /// Write the result as JUnit XML to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(super) junit: Option<PathBuf>,
+    /// Print annotations for GitHub's workflows to stdout
+    #[arg(long)]
+    pub(super) github: bool,
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+    /// How connect, close and accept are hooked
+    #[arg(long, value_enum, default_value_t = ProbeChoice::Auto)]
+    pub(super) probes: ProbeChoice,
+    #[command(flatten)]
+    pub(super) btf: BtfArgs,
+    /// The command and its arguments
+    #[arg(value_name = "COMMAND", required = true, last = true)]
+    pub(super) command: Vec<OsString>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -9,6 +9,7 @@ mod check;
 mod daemon;
 mod diff;
 mod doctor;
+mod guard;
 mod moment;
 mod output;
 mod render;
@@ -88,6 +89,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Report(args) => runtime()?.block_on(report::run(args)),
         Command::Diff(args) => diff::run(&args),
         Command::Snapshot(args) => snapshot::run(args),
+        Command::Guard(args) => runtime()?.block_on(guard::run(args)),
         Command::Doctor(args) => runtime()?.block_on(doctor::run(args)),
         Command::Daemon(args) => runtime()?.block_on(daemon::run(args)),
         Command::Status(args) => runtime()?.block_on(status::run(args)),

@@ -44,7 +44,11 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// How tables look on this stdout.
 pub(super) fn style(sockets: bool) -> Style {
-    let terminal = io::stdout().is_terminal();
+    style_on(io::stdout().is_terminal(), sockets)
+}
+
+/// How tables look on a terminal, or elsewhere.
+pub(super) fn style_on(terminal: bool, sockets: bool) -> Style {
     let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || env::var_os("TERM").is_some_and(|term| term == "dumb");
     Style {

@@ -114,6 +114,7 @@ fn options(args: &TraceArgs) -> Options {
         max_sockets: args.max_sockets,
         ring_bytes: args.ring_bytes,
         stacks_per_second: args.stacks_per_second,
+        follow_children: false,
     }
 }
 

@@ -70,6 +70,7 @@ impl DaemonOptions {
             max_sockets: config.limits.max_sockets,
             ring_bytes: u32_of(config.limits.ring_bytes),
             stacks_per_second: config.limits.stacks_per_second,
+            follow_children: false,
         }
     }
 }

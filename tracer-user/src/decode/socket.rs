@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::abi::socket::{
-    KERNEL_WORKER, OWN, SEEDED, SERVER_END, STACK_LOST, STACK_SPARED, SocketRecord,
+    ABANDONED, KERNEL_WORKER, LET_GO, OWN, SEEDED, SERVER_END, STACK_LOST, STACK_SPARED,
+    SocketRecord,
 };
 
 use super::open_file::OpenFile;
@@ -119,6 +120,10 @@ pub struct Socket {
     pub changed_ns: Option<u64>,
     /// Opened by connleak itself: never counted.
     pub own: bool,
+    /// Closed or shut down, by whatever process held it.
+    pub let_go: bool,
+    /// It was open when the last process that held it ended.
+    pub abandoned: bool,
     pub no_stack: Option<NoStack>,
 }
 
@@ -159,6 +164,8 @@ impl Socket {
             released_ns: time(record.released_ns),
             changed_ns: time(record.changed_ns),
             own: has(OWN),
+            let_go: has(LET_GO),
+            abandoned: has(ABANDONED),
             no_stack,
         }
     }
@@ -178,6 +185,8 @@ impl Socket {
             released_ns: None,
             changed_ns: None,
             own: false,
+            let_go: false,
+            abandoned: false,
             no_stack: Some(NoStack::Seeded),
         })
     }

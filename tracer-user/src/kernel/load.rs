@@ -48,6 +48,8 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Stacks taken in full a second and process; beyond it, one in sixteen.
     pub stacks_per_second: u32,
+    /// Every descendant of this process is known from its first moment.
+    pub follow_children: bool,
 }
 
 impl Default for Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             max_sockets: 65_536,
             ring_bytes: 8 * 1024 * 1024,
             stacks_per_second: 200,
+            follow_children: false,
         }
     }
 }
@@ -120,6 +123,7 @@ impl Kernel {
             kernel_stack_bytes: KERNEL_STACK_BYTES,
             stacks_per_second: options.stacks_per_second,
             stack_sample_mask: STACK_SAMPLE_MASK,
+            follow_children: u32::from(options.follow_children),
         };
         let ebpf = EbpfLoader::new()
             .btf(Some(&btf))

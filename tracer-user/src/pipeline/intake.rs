@@ -71,6 +71,9 @@ impl Tracer {
         let (Event::Connect { socket, .. } | Event::Changed { socket }) = &event else {
             return;
         };
+        if self.is_literal {
+            return self.tell(notice, event);
+        }
         let id = socket.id;
         let Ok(record) = self.maps.socket(id.0) else {
             // The notice is the best there is; the next reconcile says why the map is not.

@@ -5,6 +5,7 @@
 
 mod intake;
 mod judging;
+mod left_open;
 mod namespaces;
 mod recorder;
 mod replay;

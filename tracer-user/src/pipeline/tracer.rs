@@ -38,9 +38,12 @@ pub struct Tracer {
     pub(super) ring: Ring,
     pub(super) maps: Maps,
     probes: Probes,
-    ports: Vec<u16>,
+    pub(super) ports: Vec<u16>,
     pub(super) stacks: Background<StackTag>,
     pub(super) passing: Passing,
+    /// Every notice is taken as it is told, not as the socket is by now: what a process left open
+    /// shows in between.
+    pub(super) is_literal: bool,
     recorder: Option<Recorder>,
     /// When the open files were last walked.
     pub(super) walked_ns: u64,
@@ -92,6 +95,7 @@ impl Tracer {
             stacks,
             passing: Passing::default(),
             recorder,
+            is_literal: options.follow_children,
             walked_ns: 0,
             state: State::new(judging),
         };
@@ -305,7 +309,8 @@ impl Tracer {
             .maps
             .openers()?
             .into_iter()
-            .filter(|(key, _)| key.tgid != own_pid)
+            // A followed process has an entry before it opens anything.
+            .filter(|(key, counts)| key.tgid != own_pid && counts.opened > 0)
             .map(|(key, counts)| {
                 let process = ProcessKey {
                     pid: key.tgid,

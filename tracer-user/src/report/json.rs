@@ -1,15 +1,15 @@
-//! JSON: a report for programs, one object.
+//! JSON: what is reported, for programs, as one object.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::{Report, clean::steers_terminals};
+use super::clean::steers_terminals;
 
 /// # Errors
 ///
 /// A value that JSON cannot hold; there is none in a report.
-pub fn json(report: &Report) -> serde_json::Result<String> {
+pub fn json(report: &impl Serialize) -> serde_json::Result<String> {
     let mut text = harmless(&serde_json::to_string_pretty(report)?);
     text.push('\n');
     Ok(text)

@@ -7,6 +7,7 @@ mod clean;
 mod clients;
 mod diff;
 mod json;
+pub mod leak;
 mod listing;
 pub mod model;
 mod selection;

@@ -49,7 +49,12 @@ pub struct SocketTable {
     entries: HashMap<SocketId, Entry>,
     /// Holders of listening sockets: the owners of server ends that no accept hook names.
     listeners: HashMap<SocketId, (OpenFile, Vec<Holder>)>,
+    /// What was open when its last holder ended, as it was before; `None` if nobody asks for it.
+    abandoned: Option<Vec<Entry>>,
 }
+
+/// Beyond this, abandoned sockets are no longer kept: who leaves so many knows by then.
+const ABANDONED_MAX: usize = 65_536;
 
 impl SocketTable {
     /// Takes over what an event says. True if the set of sockets or a state changed.
@@ -65,7 +70,10 @@ impl SocketTable {
                 true
             }
             Event::Changed { socket } => self.change(socket),
-            Event::Destroyed { socket, .. } => self.remove(socket.id, socket.opened_ns),
+            Event::Destroyed { socket, .. } => {
+                self.keep_abandoned(socket);
+                self.remove(socket.id, socket.opened_ns)
+            }
             Event::Fork { .. }
             | Event::Exec { .. }
             | Event::Exit { .. }
@@ -75,6 +83,7 @@ impl SocketTable {
 
     /// Takes over a record of the kernel's map. True if it differs from what was here.
     pub fn change(&mut self, socket: &Socket) -> bool {
+        self.keep_abandoned(socket);
         if let Some(entry) = self.entries.get_mut(&socket.id)
             && is_same_life(&entry.socket, socket)
         {
@@ -104,6 +113,44 @@ impl SocketTable {
         );
     }
 
+    /// From now on remembers what was open when its last holder ended.
+    pub fn remember_abandoned(&mut self) {
+        self.abandoned = Some(Vec::new());
+    }
+
+    pub fn abandoned(&self) -> impl Iterator<Item = &Entry> {
+        self.abandoned.iter().flatten()
+    }
+
+    /// Keeps it as it was known before, if `socket` is the first word of its being abandoned.
+    fn keep_abandoned(&mut self, socket: &Socket) {
+        let Some(kept) = self.abandoned.as_mut().filter(|_| socket.abandoned) else {
+            return;
+        };
+        if let Some(entry) = self.entries.get(&socket.id)
+            && is_same_life(&entry.socket, socket)
+            && !entry.socket.abandoned
+            && kept.len() < ABANDONED_MAX
+        {
+            kept.push(entry.clone());
+        }
+    }
+
+    /// Takes over sockets of whatever table, under numbers of their own: an address is used
+    /// again, and two of them may have had the same.
+    pub fn of_entries(entries: impl Iterator<Item = Entry>) -> Self {
+        let numbered = (0..).map(SocketId).zip(entries);
+        Self {
+            entries: numbered
+                .map(|(id, mut entry)| {
+                    entry.socket.id = id;
+                    (id, entry)
+                })
+                .collect(),
+            ..Self::default()
+        }
+    }
+
     /// Removes a socket, unless its address belongs to a younger one by now.
     pub fn remove(&mut self, id: SocketId, opened_ns: Option<u64>) -> bool {
         match self.entries.get(&id) {
@@ -118,6 +165,12 @@ impl SocketTable {
     pub fn set_stack(&mut self, id: SocketId, opened_ns: Option<u64>, stack: Arc<Stack>) {
         if let Some(entry) = self.entries.get_mut(&id)
             && entry.socket.opened_ns == opened_ns
+        {
+            entry.stack = StackRef::Known(Arc::clone(&stack));
+        }
+        let mut kept = self.abandoned.iter_mut().flatten();
+        if let Some(entry) =
+            kept.find(|entry| entry.socket.id == id && entry.socket.opened_ns == opened_ns)
         {
             entry.stack = StackRef::Known(stack);
         }
@@ -225,6 +278,8 @@ mod tests {
             released_ns: None,
             changed_ns: None,
             own: false,
+            let_go: false,
+            abandoned: false,
             no_stack: None,
         }
     }

@@ -43,6 +43,7 @@ impl Traced {
             max_sockets: config.limits.max_sockets,
             ring_bytes: u32_of(config.limits.ring_bytes),
             stacks_per_second: config.limits.stacks_per_second,
+            follow_children: false,
         };
         let judging = Judging {
             watches: watches.clone(),
