@@ -1,16 +1,25 @@
 //! The interpreter walk: the frame list of the current thread, followed while it stands still.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_probe_read_user};
+use aya_ebpf::{
+    bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP},
+    helpers::generated::bpf_probe_read_user,
+    maps::ring_buf::RingBufEntry,
+};
 use tracer_ebpf::abi::{
     event::InterpreterStack,
     interpreter::{
-        FRAME_WINDOW_BYTES, FRAMES_BOUNDED, FRAMES_FAULT, FRAMES_NO_STATE, FRAMES_UNASKED,
-        FRAMES_WHOLE, HAS_CFRAME, HAS_OWNER, INSTRUCTION_I32, INTERPRETER_FRAMES_MAX, Interpreter,
-        InterpreterFrame, OWNED_BY_C, ROOT_ABSOLUTE, ROOT_IS_FRAME,
+        CODE_BITS, FRAME_WINDOW_BYTES, FRAMES_BOUNDED, FRAMES_FAULT, FRAMES_NO_STATE,
+        FRAMES_UNASKED, FRAMES_WHOLE, HAS_CFRAME, HAS_OWNER, INSTRUCTION_I32,
+        INTERPRETER_FRAMES_MAX, Interpreter, InterpreterFrame, OWNER_SHIFT, ROOT_ABSOLUTE,
+        ROOT_IS_FRAME,
     },
 };
 
-use crate::{globals::offset, maps::INTERPRETERS, task::Task};
+use crate::{
+    globals::offset,
+    maps::{EVENTS, INTERPRETERS},
+    task::Task,
+};
 
 /// In which /proc/PID/stat tells start times (USER_HZ is 100 on every architecture of ours).
 const TICK_NS: u64 = 10_000_000;
@@ -19,10 +28,65 @@ const TAG_BITS: u64 = 3;
 
 /// What was found, for the event.
 #[derive(Clone, Copy)]
-pub(crate) struct Frames {
+pub(crate) struct Found {
     pub(crate) runtime: u32,
     pub(crate) count: u16,
     pub(crate) end: u16,
+}
+
+impl Found {
+    /// No interpreter is known for the process.
+    pub(crate) const NOTHING: Self = Self {
+        runtime: 0,
+        count: 0,
+        end: FRAMES_UNASKED,
+    };
+}
+
+/// A walk's notes: what it has found so far, and the frame it looks at.
+///
+/// They are too large for a program's stack (512 bytes), and a slot a CPU would be shared by two
+/// tasks where a program can be preempted: fentry programs only keep their CPU, and nothing
+/// keeps a second task from entering one before 5.12 (ca06f55b9002, per-program recursion). So
+/// they stand in an entry of the ring, which is given back when the event is written.
+#[repr(C)]
+pub(crate) struct Notes {
+    frames: InterpreterStack,
+    window: [u8; FRAME_WINDOW_BYTES],
+    found: Found,
+}
+
+/// Notes on the ring.
+pub(crate) struct Walk(RingBufEntry<Notes>);
+
+impl Walk {
+    /// Walks the frames of `task`, the current one. `None` if the ring has no room for the notes.
+    #[inline(always)]
+    pub(crate) fn take(interpreter: &Interpreter, task: Task) -> Option<Self> {
+        let mut notes = EVENTS.reserve::<Notes>(0)?;
+        // SAFETY: nobody else knows the entry yet.
+        unsafe { walk(notes.as_mut_ptr(), interpreter, task) };
+        Some(Self(notes))
+    }
+
+    #[inline(always)]
+    pub(crate) fn found(&self) -> Found {
+        // SAFETY: `walk` wrote it. Volatile, for what it wrote is no constant to the verifier when
+        // it comes from memory: it follows what comes after the walk once, not once an ending.
+        unsafe { (&raw const (*self.0.as_ptr()).found).read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn frames(&self) -> *const InterpreterStack {
+        // SAFETY: the entry lives as long as `self`.
+        unsafe { &raw const (*self.0.as_ptr()).frames }
+    }
+
+    #[inline(always)]
+    pub(crate) fn give_back(self) {
+        // Nothing came: the reader need not wake.
+        self.0.discard(u64::from(BPF_RB_NO_WAKEUP));
+    }
 }
 
 #[inline(always)]
@@ -90,89 +154,74 @@ fn innermost(interpreter: &Interpreter, task: Task) -> Option<u64> {
     Some(frame)
 }
 
-/// Walks into `stack`, whose window is scratch space.
+/// A function of its own to the verifier too: every ending of the loop comes back to its caller as
+/// one and the same state. Inlined, what follows would be verified once for each of them.
 ///
 /// # Safety
 ///
-/// `stack` points to an `InterpreterStack` that nobody else uses.
-#[inline(always)]
-pub(crate) unsafe fn walk(
-    stack: *mut InterpreterStack,
-    interpreter: Option<&Interpreter>,
-    task: Task,
-) -> Frames {
-    let mut found = Frames {
-        runtime: 0,
-        count: 0,
-        end: FRAMES_UNASKED,
+/// `notes` points to `Notes` that nobody else uses.
+#[inline(never)]
+unsafe fn walk(notes: *mut Notes, interpreter: &Interpreter, task: Task) {
+    // SAFETY: the caller's promise.
+    let found = unsafe { &raw mut (*notes).found };
+    let end = |count: usize, end: u16| {
+        let ending = Found {
+            runtime: interpreter.runtime,
+            count: count as u16,
+            end,
+        };
+        // SAFETY: as above.
+        unsafe { found.write_volatile(ending) };
     };
-    let Some(interpreter) = interpreter else {
-        return found;
-    };
-    found.runtime = interpreter.runtime;
     let Some(mut frame) = innermost(interpreter, task) else {
-        found.end = FRAMES_NO_STATE;
-        return found;
+        return end(0, FRAMES_NO_STATE);
     };
-    let mask = if interpreter.flags & INSTRUCTION_I32 != 0 {
-        0xffff_ffff
-    } else {
-        u64::MAX
-    };
-    // No owner reaches this where frames have none.
-    let owned_by_c = if interpreter.flags & HAS_OWNER != 0 {
-        OWNED_BY_C
-    } else {
-        u8::MAX
-    };
+    // No branch on the flags: the verifier would go through the loop once for each of its ways,
+    // and inside the loop once more in every round.
+    let flags = u64::from(interpreter.flags);
+    let mask = u64::MAX >> (flags / u64::from(INSTRUCTION_I32) % 2 * 32);
+    let owner_mask = flags / u64::from(HAS_OWNER) % 2 * 0xff;
     let mut count = 0_usize;
-    found.end = FRAMES_BOUNDED;
     // One counter only: the verifier follows each pair of two.
     while count < INTERPRETER_FRAMES_MAX {
         if frame == 0 {
-            found.end = FRAMES_WHOLE;
-            break;
+            return end(count, FRAMES_WHOLE);
         }
         // SAFETY: the caller's promise; the size is masked to the window's.
         let failed = unsafe {
             bpf_probe_read_user(
-                (&raw mut (*stack).window).cast(),
+                (&raw mut (*notes).window).cast(),
                 u32::from(interpreter.frame_bytes) & (FRAME_WINDOW_BYTES as u32 - 1),
                 frame as *const _,
             )
         };
         if failed != 0 {
-            found.end = FRAMES_FAULT;
-            break;
+            return end(count, FRAMES_FAULT);
         }
         // SAFETY: as above; `word` and `byte` stay within the window, `count` within the frames.
         unsafe {
-            let mut code = word(stack, interpreter.frame_code) & !TAG_BITS;
-            if byte(stack, interpreter.frame_owner) >= owned_by_c {
-                code = 0;
-            }
-            (&raw mut (*stack).frames)
+            let owner = u64::from(byte(notes, interpreter.frame_owner)) & owner_mask;
+            let code = word(notes, interpreter.frame_code) & !TAG_BITS & CODE_BITS;
+            let code = code | owner << OWNER_SHIFT;
+            let instruction = word(notes, interpreter.frame_instruction) & mask;
+            (&raw mut (*notes).frames)
                 .cast::<InterpreterFrame>()
                 .add(count)
-                .write(InterpreterFrame {
-                    code,
-                    instruction: word(stack, interpreter.frame_instruction) & mask,
-                });
-            frame = word(stack, interpreter.frame_previous);
+                .write(InterpreterFrame { code, instruction });
+            frame = word(notes, interpreter.frame_previous);
         }
         count += 1;
     }
-    found.count = count as u16;
-    found
+    end(count, FRAMES_BOUNDED);
 }
 
 /// The eight bytes at `offset` of the window, which is a multiple of eight.
 #[inline(always)]
-unsafe fn word(stack: *const InterpreterStack, offset: u16) -> u64 {
+unsafe fn word(notes: *const Notes, offset: u16) -> u64 {
     let at = usize::from(offset) & (FRAME_WINDOW_BYTES - 8);
     // SAFETY: at most eight less than the window's size; the caller's pointer is valid.
     unsafe {
-        (&raw const (*stack).window)
+        (&raw const (*notes).window)
             .cast::<u8>()
             .add(at)
             .cast::<u64>()
@@ -181,11 +230,11 @@ unsafe fn word(stack: *const InterpreterStack, offset: u16) -> u64 {
 }
 
 #[inline(always)]
-unsafe fn byte(stack: *const InterpreterStack, offset: u16) -> u8 {
+unsafe fn byte(notes: *const Notes, offset: u16) -> u8 {
     let at = usize::from(offset) & (FRAME_WINDOW_BYTES - 1);
     // SAFETY: within the window; the caller's pointer is valid.
     unsafe {
-        (&raw const (*stack).window)
+        (&raw const (*notes).window)
             .cast::<u8>()
             .add(at)
             .read_volatile()

@@ -9,13 +9,14 @@ use core::arch::asm;
 
 use aya_ebpf::bindings::{BPF_RB_CONS_POS, BPF_RB_PROD_POS};
 use tracer_ebpf::abi::{
+    counters::Counter,
     event::{DESTROYED, SOCKET, SocketEvent},
-    socket::TrackedSocket,
+    socket::{SocketRecord, TrackedSocket},
 };
 
 use crate::{
     globals::config,
-    maps::{EVENTS, SOCKETS, header, notify},
+    maps::{EVENTS, SOCKETS, copy_record, count, header},
     sock::Sock,
 };
 
@@ -54,13 +55,7 @@ pub(crate) unsafe fn changed(sock: Sock, tracked: *mut TrackedSocket, now_ns: u6
     }
     let place = next_place();
     // SAFETY: the caller's promise. It may change while it is copied; whoever changes it tells.
-    let record = unsafe { (*tracked).record };
-    let sent = notify(&SocketEvent {
-        header: header::<SocketEvent>(SOCKET, now_ns),
-        socket: sock.0,
-        record,
-    });
-    if sent {
+    if unsafe { send(SOCKET, now_ns, sock, &raw const (*tracked).record) } {
         // SAFETY: as above. Only now: a notice that found the ring full does not wait there.
         unsafe { (*tracked).noticed_at = place };
     }
@@ -69,19 +64,46 @@ pub(crate) unsafe fn changed(sock: Sock, tracked: *mut TrackedSocket, now_ns: u6
 /// Tells of a socket that was just removed from `SOCKETS`, which is a full barrier.
 #[inline(always)]
 pub(crate) fn destroyed(sock: Sock, tracked: &TrackedSocket, now_ns: u64) {
-    if waits(tracked.noticed_at) {
-        return;
+    if !waits(tracked.noticed_at) {
+        // SAFETY: a record that is no program's but ours.
+        unsafe { send(DESTROYED, now_ns, sock, &raw const tracked.record) };
     }
-    notify(&SocketEvent {
-        header: header::<SocketEvent>(DESTROYED, now_ns),
-        socket: sock.0,
-        record: tracked.record,
-    });
+}
+
+/// Tells of a record that begins, in whose value `next_place` stands already.
+///
+/// # Safety
+///
+/// `record` points to a record.
+#[inline(always)]
+pub(crate) unsafe fn began(sock: Sock, record: *const SocketRecord, now_ns: u64) {
+    // SAFETY: the caller's promise.
+    if !unsafe { send(SOCKET, now_ns, sock, record) } {
+        was_lost(sock);
+    }
+}
+
+/// Puts what the record says on the ring, or counts the loss.
+#[inline(always)]
+unsafe fn send(kind: u32, time_ns: u64, sock: Sock, record: *const SocketRecord) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<SocketEvent>(0) else {
+        count(Counter::RingFull);
+        return false;
+    };
+    let event = entry.as_mut_ptr();
+    // SAFETY: the entry is ours until it is submitted; the caller's promise for the record.
+    unsafe {
+        (&raw mut (*event).header).write(header::<SocketEvent>(kind, time_ns));
+        (&raw mut (*event).socket).write(sock.0);
+        copy_record(&raw mut (*event).record, record);
+    }
+    entry.submit(0);
+    true
 }
 
 /// A socket entered `SOCKETS` with the place of a notice that then found the ring full.
 #[inline(always)]
-pub(crate) fn was_lost(sock: Sock) {
+fn was_lost(sock: Sock) {
     if let Some(tracked) = SOCKETS.get_ptr_mut(sock.0) {
         // SAFETY: a value of the map outlives the program's run.
         unsafe { (*tracked).noticed_at = 0 };

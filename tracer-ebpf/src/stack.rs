@@ -1,22 +1,19 @@
 //! A connect stack as the kernel can take it: user registers and a bounded copy of the user stack.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs,
+    bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
 };
 use tracer_ebpf::abi::{
     config::STACK_PAGE_BYTES,
     counters::Counter,
-    event::{
-        CONNECT, ConnectEvent, EventHeader, HAS_REGISTERS, InterpreterStack, STACK_BOUNDED,
-        SocketEvent,
-    },
-    socket::KERNEL_WORKER,
+    event::{CONNECT, ConnectEvent, EventHeader, HAS_REGISTERS, InterpreterStack, STACK_BOUNDED},
+    socket::{KERNEL_WORKER, SocketRecord},
 };
 
 use crate::{
     globals::{config, offset},
-    interpreter,
-    maps::{EVENTS, count},
+    interpreter::{self, Found, Walk},
+    maps::{EVENTS, copy_record, count},
     sock::read_kernel,
     task::Task,
 };
@@ -67,36 +64,59 @@ fn pages_to_top(task: Task, base: u64) -> u64 {
     (top - base) / u64::from(STACK_PAGE_BYTES) + 1
 }
 
-/// Sends `socket` with the current user stack. False if the ring had no room for the stack.
+/// A socket as it stands in `SOCKETS`.
+#[derive(Clone, Copy)]
+pub(crate) struct Opened<'a> {
+    pub(crate) socket: u64,
+    pub(crate) record: &'a SocketRecord,
+}
+
+/// Sends `opened` with the current user stack. False if the ring had no room for the stack.
 #[inline(always)]
-pub(crate) fn send(socket: &SocketEvent, task: Task) -> bool {
-    let registers = if socket.record.flags & KERNEL_WORKER != 0 {
+pub(crate) fn send(opened: Opened<'_>, task: Task) -> bool {
+    let registers = if opened.record.flags & KERNEL_WORKER != 0 {
         None
     } else {
         user_registers(task)
     };
     let Some(registers) = registers else {
-        return send_with::<0>(socket, task, None);
+        return send_with::<0>(opened, None, None);
     };
+    let Some(layout) = interpreter::of(task, opened.record.opener_tgid) else {
+        return send_sized(opened, task, registers, None);
+    };
+    let Some(walk) = Walk::take(layout, task) else {
+        count(Counter::StackRingFull);
+        return false;
+    };
+    let sent = send_sized(opened, task, registers, Some(&walk));
+    walk.give_back();
+    sent
+}
+
+/// Sends with a copy as large as the stack may be.
+#[inline(always)]
+fn send_sized(opened: Opened<'_>, task: Task, registers: Registers, walk: Option<&Walk>) -> bool {
     let base = registers.sp & !u64::from(STACK_PAGE_BYTES - 1);
     let bound = u64::from(config!(stack_pages));
     let pages = pages_to_top(task, base).min(bound);
+    let registers = Some(registers);
     // The size of a ring entry must be a constant to the verifier, hence one arm a size.
     match pages {
-        0 => send_with::<0>(socket, task, Some(registers)),
-        1 => send_with::<1>(socket, task, Some(registers)),
-        2 => send_with::<2>(socket, task, Some(registers)),
-        3..=4 => send_with::<4>(socket, task, Some(registers)),
-        5..=8 => send_with::<8>(socket, task, Some(registers)),
-        _ => send_with::<16>(socket, task, Some(registers)),
+        0 => send_with::<0>(opened, registers, walk),
+        1 => send_with::<1>(opened, registers, walk),
+        2 => send_with::<2>(opened, registers, walk),
+        3..=4 => send_with::<4>(opened, registers, walk),
+        5..=8 => send_with::<8>(opened, registers, walk),
+        _ => send_with::<16>(opened, registers, walk),
     }
 }
 
 #[inline(always)]
 fn send_with<const PAGES: usize>(
-    socket: &SocketEvent,
-    task: Task,
+    opened: Opened<'_>,
     registers: Option<Registers>,
+    walk: Option<&Walk>,
 ) -> bool {
     let page_bytes = STACK_PAGE_BYTES as usize;
     let Some(mut entry) = EVENTS.reserve_bytes(COPY_AT + PAGES * STACK_PAGE_BYTES as usize, 0)
@@ -116,13 +136,19 @@ fn send_with<const PAGES: usize>(
     });
     let stack_base = sp & !u64::from(STACK_PAGE_BYTES - 1);
     let event = entry.as_mut_ptr();
-    let layout = match registers_flag {
-        0 => None,
-        _ => interpreter::of(task, socket.record.opener_tgid),
-    };
-    // SAFETY: it stands between the event and the copy, all of it within the reserved entry.
-    let frames =
-        unsafe { interpreter::walk(event.add(size_of::<ConnectEvent>()).cast(), layout, task) };
+    let mut found = Found::NOTHING;
+    if let Some(walk) = walk {
+        found = walk.found();
+        // SAFETY: the frames stand between the event and the copy, within the reserved entry. The
+        // helper copies a kilobyte in one instruction of ours.
+        unsafe {
+            bpf_probe_read_kernel(
+                event.add(size_of::<ConnectEvent>()).cast(),
+                size_of::<InterpreterStack>() as u32,
+                walk.frames().cast(),
+            );
+        }
+    }
     let mut copied = 0;
     while copied < PAGES {
         // SAFETY: page `copied` of PAGES lies within the reserved entry; the helper checks the
@@ -145,28 +171,27 @@ fn send_with<const PAGES: usize>(
     }
     let bounded = if copied == PAGES { STACK_BOUNDED } else { 0 };
     let stack_bytes = (copied * page_bytes) as u32;
-    // SAFETY: the entry is larger than the event, and the ring aligns entries to 8 bytes.
+    // SAFETY: the entry is larger than the event, and the ring aligns entries to 8 bytes. The
+    // socket's lock keeps its other hooks from its record.
     unsafe {
-        event.cast::<ConnectEvent>().write(ConnectEvent {
-            socket: SocketEvent {
-                header: EventHeader {
-                    kind: CONNECT,
-                    length_bytes: COPY_AT as u32 + stack_bytes,
-                    time_ns: socket.header.time_ns,
-                },
-                ..*socket
-            },
-            ip,
-            sp,
-            fp,
-            lr: 0,
-            stack_base,
-            stack_bytes,
-            flags: registers_flag | bounded,
-            runtime: frames.runtime,
-            frame_count: frames.count,
-            frames_end: frames.end,
+        let event = event.cast::<ConnectEvent>();
+        (&raw mut (*event).socket.header).write(EventHeader {
+            kind: CONNECT,
+            length_bytes: COPY_AT as u32 + stack_bytes,
+            time_ns: opened.record.opened_ns,
         });
+        (&raw mut (*event).socket.socket).write(opened.socket);
+        copy_record(&raw mut (*event).socket.record, opened.record);
+        (&raw mut (*event).ip).write(ip);
+        (&raw mut (*event).sp).write(sp);
+        (&raw mut (*event).fp).write(fp);
+        (&raw mut (*event).lr).write(0);
+        (&raw mut (*event).stack_base).write(stack_base);
+        (&raw mut (*event).stack_bytes).write(stack_bytes);
+        (&raw mut (*event).flags).write(registers_flag | bounded);
+        (&raw mut (*event).runtime).write(found.runtime);
+        (&raw mut (*event).frame_count).write(found.count);
+        (&raw mut (*event).frames_end).write(found.end);
     }
     entry.submit(0);
     true

@@ -73,6 +73,8 @@ pub(crate) fn kernel_command(
     // A target directory of its own: other flags and another compiler would evict each other.
     command.env("CARGO_TARGET_DIR", workspace.root.join("target/bpf"));
     command.env("CARGO_BUILD_TARGET", "bpfel-unknown-none");
+    // Incremental builds are cut into more units: other code, and other verified instructions.
+    command.env("CARGO_INCREMENTAL", "0");
     command.args([subcommand, "--release"]);
     command.args(["-p", "tracer-ebpf", "--bin", "connleak-bpf"]);
     command

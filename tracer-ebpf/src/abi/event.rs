@@ -1,7 +1,7 @@
 //! An event: one entry of the ring. It only says that something changed; the truth is in `SOCKETS`.
 
 use crate::abi::{
-    interpreter::{FRAME_WINDOW_BYTES, INTERPRETER_FRAMES_MAX, InterpreterFrame},
+    interpreter::{INTERPRETER_FRAMES_MAX, InterpreterFrame},
     socket::SocketRecord,
 };
 
@@ -69,15 +69,9 @@ pub struct ConnectEvent {
     pub frames_end: u16,
 }
 
-/// Between a `ConnectEvent` and its stack copy. Frames beyond the count, and the window, are
-/// whatever the ring had there before.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct InterpreterStack {
-    pub frames: [InterpreterFrame; INTERPRETER_FRAMES_MAX],
-    /// Scratch space of the walk.
-    pub window: [u8; FRAME_WINDOW_BYTES],
-}
+/// Between a `ConnectEvent` and its stack copy. Frames beyond the count are whatever the ring had
+/// there before.
+pub type InterpreterStack = [InterpreterFrame; INTERPRETER_FRAMES_MAX];
 
 /// A process that holds or held watched sockets forked, called exec or ended.
 #[repr(C)]
@@ -97,7 +91,7 @@ const _: () = {
     assert!(size_of::<SocketEvent>() == 136);
     assert!(size_of::<ConnectEvent>() == 192);
     assert!(size_of::<ProcessEvent>() == 56);
-    assert!(size_of::<InterpreterStack>() == 1152);
+    assert!(size_of::<InterpreterStack>() == 1024);
     assert!(core::mem::offset_of!(SocketEvent, record) == 24);
     assert!(core::mem::offset_of!(ConnectEvent, ip) == 136);
 };

@@ -59,11 +59,16 @@ pub const FRAMES_FAULT: u16 = 3;
 /// The thread has no state: it runs no interpreter, or the root is wrong.
 pub const FRAMES_NO_STATE: u16 = 4;
 
+/// `InterpreterFrame::code`: a user address, of five-level page tables too.
+pub const CODE_BITS: u64 = (1 << OWNER_SHIFT) - 1;
+pub const OWNER_SHIFT: u32 = 56;
+
 /// One frame as the kernel side saw it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InterpreterFrame {
-    /// 0 where the frame stands for C code.
+    /// The code's address in [`CODE_BITS`], and above it the frame's owner, 0 where frames have
+    /// none: userspace drops the frames that stand for C code.
     pub code: u64,
     pub instruction: u64,
 }

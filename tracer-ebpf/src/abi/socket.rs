@@ -12,6 +12,9 @@ pub const OWN: u8 = 1 << 3;
 pub const STACK_LOST: u8 = 1 << 4;
 /// `SocketRecord::flags`: the stack was not taken, because its process connects too often.
 pub const STACK_SPARED: u8 = 1 << 5;
+/// `SocketRecord::flags`: connect's program was left out, because it ran on that CPU already. Its
+/// stack was neither lost nor spared, so the two together are free to say it.
+pub const STACK_MISSED: u8 = STACK_LOST | STACK_SPARED;
 /// `SocketRecord::flags`: a FIN was sent: the application closed it, or shut it down.
 pub const LET_GO: u8 = 1 << 6;
 /// `SocketRecord::flags`: it was let go only because the last process that held it ended.

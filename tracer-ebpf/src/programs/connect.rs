@@ -1,7 +1,8 @@
 //! connect: `tcp_connect` runs once for every connection that this host opens, in the caller.
 //!
-//! Without these, SYN_SENT in the state hook stands for it. Unlike the system call's entry,
-//! `tcp_connect` also sees io_uring and TCP fast open.
+//! The state hook has begun the record at SYN_SENT, a moment before; here it is told of, with its
+//! stack and the local port that is chosen by now. Without these programs the state hook does
+//! both. Unlike the system call's entry, both see io_uring and TCP fast open.
 
 use aya_ebpf::{
     macros::{fentry, kprobe},
@@ -10,7 +11,9 @@ use aya_ebpf::{
 
 use super::done;
 use crate::{
-    filter, opening,
+    filter,
+    maps::SOCKETS,
+    opening,
     sock::{Ports, Sock},
 };
 
@@ -34,5 +37,15 @@ pub(crate) fn connect_kprobe(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn connect(sock: Sock, ports: Ports) -> Option<()> {
     let matched = filter::matched(sock, ports)?;
-    opening::record(sock, matched)
+    // None: the map was full, which is counted, or tracing starts just now, and the walk over the
+    // open files finds the socket.
+    let tracked = SOCKETS.get_ptr_mut(sock.0)?;
+    // SAFETY: the value's memory outlives the program's run, and the socket's lock keeps its other
+    // hooks away.
+    unsafe {
+        let record = &raw mut (*tracked).record;
+        (*record).local_port = matched.local_port;
+        (*record).local_addr = sock.addresses((*record).family).0;
+    }
+    opening::tell(sock)
 }

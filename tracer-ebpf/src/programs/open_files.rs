@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, seq_file},
-    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write},
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_ns, bpf_seq_write},
 };
 use tracer_ebpf::abi::{
     counters::Counter,
@@ -27,6 +27,9 @@ use crate::{
 /// include/uapi/linux/stat.h
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
+
+/// No hook takes this long from its record to the socket's own state.
+const SETTLED_NS: u64 = 50_000_000;
 
 #[repr(C)]
 struct IterMeta {
@@ -169,7 +172,9 @@ fn queues(sock: Sock, line: &mut OpenFile) -> Option<()> {
 /// it cannot be destroyed in between: no entry is left over.
 #[inline(always)]
 fn seed(line: &OpenFile, server_end: bool) {
-    if SOCKETS.get_ptr(line.socket).is_some() {
+    if let Some(tracked) = SOCKETS.get_ptr_mut(line.socket) {
+        // SAFETY: the value's memory outlives the program's run.
+        correct(unsafe { &raw mut (*tracked).record }, line);
         return;
     }
     let mut record = SocketRecord::ZERO;
@@ -196,5 +201,25 @@ fn seed(line: &OpenFile, server_end: bool) {
         && SOCKETS.get_ptr(line.socket).is_none()
     {
         count(Counter::MapFull);
+    }
+}
+
+/// Sets a record right whose state hook was missed, by attaching just then or as another program
+/// ran on that CPU. Userspace counts it when it compares its table with the record.
+#[inline(always)]
+fn correct(record: *mut SocketRecord, line: &OpenFile) {
+    // SAFETY: the value's memory outlives the program's run, even if the entry is removed.
+    unsafe {
+        if (*record).state == line.state {
+            return;
+        }
+        // The hook runs before the state changes (net/core/sock.c, inet_sk_state_store): what is
+        // young may be right already, and the line is older.
+        let changed_ns = (*record).changed_ns;
+        let now_ns = bpf_ktime_get_boot_ns();
+        if now_ns - changed_ns > SETTLED_NS {
+            (*record).state = line.state;
+            (*record).changed_ns = now_ns;
+        }
     }
 }

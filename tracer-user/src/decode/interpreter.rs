@@ -3,9 +3,9 @@
 use tracer_ebpf::abi::{
     event::ConnectEvent,
     interpreter::{
-        FRAMES_BOUNDED, FRAMES_FAULT, FRAMES_NO_STATE, FRAMES_WHOLE, HAS_CFRAME, HAS_OWNER,
-        INSTRUCTION_I32, INTERPRETER_FRAMES_MAX, Interpreter, InterpreterFrame, ROOT_ABSOLUTE,
-        ROOT_IS_FRAME,
+        CODE_BITS, FRAMES_BOUNDED, FRAMES_FAULT, FRAMES_NO_STATE, FRAMES_WHOLE, HAS_CFRAME,
+        HAS_OWNER, INSTRUCTION_I32, INTERPRETER_FRAMES_MAX, Interpreter, InterpreterFrame,
+        OWNED_BY_C, OWNER_SHIFT, ROOT_ABSOLUTE, ROOT_IS_FRAME,
     },
 };
 
@@ -26,8 +26,9 @@ pub(super) fn frames(event: &ConnectEvent, bytes: &[u8]) -> FrameSample {
         .chunks_exact(size_of::<InterpreterFrame>())
         .take(count)
         .filter_map(wire::read::<InterpreterFrame>)
-        .filter(|frame| frame.code != 0)
-        .map(|frame| (frame.code, frame.instruction))
+        .filter(|frame| frame.code >> OWNER_SHIFT < u64::from(OWNED_BY_C))
+        .map(|frame| (frame.code & CODE_BITS, frame.instruction))
+        .filter(|&(code, _)| code != 0)
         .collect();
     FrameSample {
         runtime: event.runtime,

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::abi::socket::{
-    ABANDONED, KERNEL_WORKER, LET_GO, OWN, SEEDED, SERVER_END, STACK_LOST, STACK_SPARED,
-    SocketRecord,
+    ABANDONED, KERNEL_WORKER, LET_GO, OWN, SEEDED, SERVER_END, STACK_LOST, STACK_MISSED,
+    STACK_SPARED, SocketRecord,
 };
 
 use super::open_file::OpenFile;
@@ -98,6 +98,8 @@ pub enum NoStack {
     /// Too many stacks waited to be unwound.
     QueueFull,
     Spared,
+    /// connect's program was left out, because it ran on that CPU already.
+    Missed,
     KernelWorker,
 }
 
@@ -129,10 +131,12 @@ pub struct Socket {
 
 impl Socket {
     pub fn from_record(id: u64, record: &SocketRecord) -> Self {
-        let has = |flag: u8| record.flags & flag != 0;
+        let has = |flags: u8| record.flags & flags == flags;
         let no_stack = [
             (SEEDED, NoStack::Seeded),
             (KERNEL_WORKER, NoStack::KernelWorker),
+            // Of two flags, so before each of them.
+            (STACK_MISSED, NoStack::Missed),
             (STACK_LOST, NoStack::RingFull),
             (STACK_SPARED, NoStack::Spared),
         ]

@@ -22,8 +22,8 @@ use super::{
     error::KernelError,
     iterators::{self, Walk},
     maps::{Interpreters, Maps},
-    offsets,
-    probes::{Family, Probes},
+    misses, offsets,
+    probes::{Family, Probes, has_twin},
     ring::Ring,
     support,
 };
@@ -159,6 +159,16 @@ impl Kernel {
     pub fn release_types(&mut self) {
         self.btf = None;
         host::give_back_memory();
+    }
+
+    /// Runs that the kernel left out of programs without a twin: what each would have told is
+    /// missing. A twin has done what was left out of the others.
+    pub fn missed(&self, probes: &Probes) -> u64 {
+        let programs = probes.programs.iter().map(|cost| cost.name.as_str());
+        programs
+            .filter(|program| !has_twin(program))
+            .map(|program| misses::of(&self.ebpf, program))
+            .sum()
     }
 
     /// The ring that events arrive on. It can be taken once.

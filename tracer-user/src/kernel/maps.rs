@@ -24,6 +24,9 @@ pub struct Counters {
     pub stack_ring_full: u64,
     pub stack_spared: u64,
     pub stack_fault: u64,
+    /// Runs that the kernel left out; see [`super::misses`].
+    #[serde(default)]
+    pub program_busy: u64,
 }
 
 pub struct Maps {
@@ -136,7 +139,7 @@ impl Maps {
         }
     }
 
-    /// The counters of all CPUs, added up.
+    /// The counters of all CPUs, added up; what was left out is not among them.
     ///
     /// # Errors
     ///
@@ -153,6 +156,7 @@ impl Maps {
             stack_ring_full: sum(Counter::StackRingFull),
             stack_spared: sum(Counter::StackSpared),
             stack_fault: sum(Counter::StackFault),
+            program_busy: 0,
         })
     }
 }

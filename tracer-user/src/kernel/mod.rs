@@ -8,6 +8,7 @@ mod error;
 mod iterators;
 mod load;
 mod maps;
+mod misses;
 mod offsets;
 mod probes;
 mod ring;

@@ -123,7 +123,7 @@ impl Tracer {
     ///
     /// The kernel refused the look-up.
     pub fn lost(&self) -> Result<Lost> {
-        Ok(Lost::from_counters(&self.maps.counters()?))
+        Ok(Lost::from_counters(&self.counters()?))
     }
 
     /// Forgets the ended processes that no socket names any more: a daemon runs for months.

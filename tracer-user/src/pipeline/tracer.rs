@@ -19,7 +19,7 @@ use crate::{
         recording::{Entry, Moment},
         socket::{Socket, SocketId},
     },
-    kernel::{Kernel, KernelError, Maps, Options, Probes, Ring, Walk},
+    kernel::{Counters, Kernel, KernelError, Maps, Options, Probes, Ring, Walk},
     process::ProcessKey,
     report::{self, Listing, Report},
     sockets::Drift,
@@ -303,6 +303,14 @@ impl Tracer {
         Ok(moment)
     }
 
+    pub(super) fn counters(&self) -> Result<Counters> {
+        let program_busy = self.kernel.missed(&self.probes);
+        Ok(Counters {
+            program_busy,
+            ..self.maps.counters()?
+        })
+    }
+
     pub(super) fn ask_moment(&self) -> Result<Moment> {
         let own_pid = std::process::id();
         let tallies = self
@@ -321,7 +329,7 @@ impl Tracer {
             .collect();
         Ok(Moment {
             tallies,
-            counters: self.maps.counters()?,
+            counters: self.counters()?,
             now_ns: clock::boot_ns(),
         })
     }

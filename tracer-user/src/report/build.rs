@@ -323,6 +323,7 @@ fn stack_of(entry: &Entry) -> Arc<Stack> {
         StackRef::None(NoStack::Seeded) => "opened before tracing started",
         StackRef::None(NoStack::RingFull) => "stack lost: the event ring was full",
         StackRef::None(NoStack::QueueFull) => "stack lost: too many waited to be unwound",
+        StackRef::None(NoStack::Missed) => "stack lost: its program was busy on that processor",
         StackRef::None(NoStack::Spared) => "stack not taken: the process connects too often",
         StackRef::None(NoStack::KernelWorker) => "io_uring worker: no user stack",
     };

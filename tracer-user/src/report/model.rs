@@ -86,6 +86,10 @@ pub struct Lost {
     pub stack_spared: u64,
     /// Stacks whose memory could not be read.
     pub stack_fault: u64,
+    /// Runs of a program that the kernel left out, because one was busy on that processor: a
+    /// stack, a release or an acceptor may be missing, never a socket.
+    #[serde(default)]
+    pub program_busy: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +111,7 @@ impl Lost {
             stack_full: counters.stack_ring_full,
             stack_spared: counters.stack_spared,
             stack_fault: counters.stack_fault,
+            program_busy: counters.program_busy,
         }
     }
 }

@@ -338,6 +338,10 @@ impl Page {
                 "stacks not taken: more connects a second than --stacks-per-second",
             ),
             (lost.stack_fault, "stacks unreadable"),
+            (
+                lost.program_busy,
+                "runs left out: a program was busy on that processor",
+            ),
         ];
         for (count, text) in lines.into_iter().filter(|(count, _)| *count > 0) {
             self.line(

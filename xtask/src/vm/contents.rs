@@ -51,6 +51,7 @@ pub(super) fn initramfs(
     tracer: &Path,
     tests: &TestPackage,
     only: Option<&str>,
+    families: usize,
 ) -> Result<Initramfs> {
     let mut root = Initramfs::new();
     root.program("init", tests.program("guest_init")?)?;
@@ -96,9 +97,12 @@ pub(super) fn initramfs(
         time_limit_s: 60,
         kind: StepKind::Capture,
     });
+    let machines = families.to_string();
     let plan = Plan {
         env: [
             ("CONNLEAK_BIN", "/bin/connleak"),
+            // What one kernel is to do is shared among its machines.
+            ("CONNLEAK_MACHINES", &machines),
             ("CONNLEAK_CLIENTS", CLIENTS),
             ("CONNLEAK_PYTHON", "/usr/bin/python3.11"),
             // Software emulation: stretches deadlines only.

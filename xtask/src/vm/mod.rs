@@ -16,6 +16,7 @@ mod protocol;
 mod qemu;
 mod systemd;
 mod table;
+mod verified;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -29,7 +30,9 @@ use crate::workspace::Workspace;
 use artifacts::TestPackage;
 use kernels::{Kernel, Series};
 use matrix::{Cell, Family, Matrix};
+use protocol::Counts;
 use systemd::SystemdGuest;
+use verified::Verified;
 
 /// What the machines are made of; also what `SystemdGuest` needs.
 const PACKAGES: [&str; 6] = [
@@ -40,6 +43,8 @@ const PACKAGES: [&str; 6] = [
     "iproute2",
     "python3.11",
 ];
+/// A fresh machine may still be installing what it came to be with.
+const LOCK_PATIENCE: [&str; 2] = ["-o", "DPkg::Lock::Timeout=600"];
 /// The unpacked root stays in memory beside the archive it came from.
 const MEMORY_BASE_MIB: u64 = 768;
 
@@ -60,6 +65,9 @@ pub(crate) struct Args {
     /// Only tests whose binary::test contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Put the verified instruction counts on record (tests/golden)
+    #[arg(long)]
+    keep_counts: bool,
     /// Seconds one machine may take
     #[arg(long, default_value_t = 2400, value_name = "SECONDS")]
     time_limit: u64,
@@ -83,7 +91,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         family_cells(workspace, args, &kernels, &tracer, &tests)?
     };
     println!("{}", table::Table(&cells));
-    eprintln!("{:.0} s in all", began.elapsed().as_secs_f32());
+    if args.keep_counts {
+        Verified::of(&cells).keep(&workspace.root)?;
+    }
+    account(&cells, began);
     Ok(verdict(&cells))
 }
 
@@ -96,7 +107,9 @@ fn family_cells(
 ) -> Result<Vec<Cell>> {
     let dir = workspace.root.join("target/vm");
     std::fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
-    let root = contents::initramfs(workspace, tracer, tests, args.only.as_deref())?;
+    let families = or_all(&args.family, &Family::ALL);
+    let only = args.only.as_deref();
+    let root = contents::initramfs(workspace, tracer, tests, only, families.len())?;
     let initramfs = dir.join("initramfs.cpio");
     let size_mib = root.write(&initramfs)? / (1024 * 1024);
     eprintln!("initramfs: {size_mib} MiB");
@@ -107,7 +120,7 @@ fn family_cells(
         logs: dir.join("logs"),
         jobs: args.jobs,
     };
-    matrix.run(kernels, &or_all(&args.family, &Family::ALL))
+    matrix.run(kernels, &families)
 }
 
 fn systemd_cells(
@@ -129,6 +142,29 @@ fn systemd_cells(
         matrix::report(&cells[cells.len() - 1], cells.len(), kernels.len());
     }
     Ok(cells)
+}
+
+/// The closing line, as `cargo xtask test` ends: a broken machine is one failure more.
+fn account(cells: &[Cell], began: Instant) {
+    let counts: Vec<Counts> = cells
+        .iter()
+        .filter_map(|cell| cell.outcome.as_ref().ok())
+        .map(|boot| boot.counts)
+        .collect();
+    let sum = |of: fn(&Counts) -> u32| counts.iter().map(of).sum::<u32>();
+    let broken = cells.len() - counts.len();
+    println!(
+        "vm-test: {}: {} passed, {} failed, {} skipped in {} s",
+        if cells.iter().any(Cell::failed) {
+            "FAILED"
+        } else {
+            "ok"
+        },
+        sum(|counts| counts.passed),
+        sum(|counts| counts.failed) + broken as u32,
+        sum(|counts| counts.skipped),
+        began.elapsed().as_secs()
+    );
 }
 
 fn verdict(cells: &[Cell]) -> ExitCode {
@@ -161,6 +197,7 @@ pub(crate) fn setup() -> Result<Vec<&'static str>> {
     let install = || {
         debian::run(
             Command::new("apt-get")
+                .args(LOCK_PATIENCE)
                 .args(["install", "-q", "-y", "--no-install-recommends"])
                 .args(&missing)
                 .env("DEBIAN_FRONTEND", "noninteractive"),
@@ -168,7 +205,11 @@ pub(crate) fn setup() -> Result<Vec<&'static str>> {
     };
     if install().is_err() {
         // On a fresh machine the lists are old or missing.
-        debian::run(Command::new("apt-get").args(["-q", "update"]))?;
+        debian::run(
+            Command::new("apt-get")
+                .args(LOCK_PATIENCE)
+                .args(["-q", "update"]),
+        )?;
         install().with_context(|| format!("failed to install {}", missing.join(" ")))?;
     }
     Ok(missing)

@@ -1,13 +1,12 @@
 //! What a run of the matrix says: the table, the reasons behind it and the programs' verified sizes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-
-use serde::Deserialize;
 
 use super::matrix::Cell;
 use super::protocol::{Outcome, Record, TestRecord};
 use super::qemu::tail;
+use super::verified::Verified;
 
 const OUTPUT_LINES: usize = 40;
 
@@ -19,7 +18,7 @@ impl fmt::Display for Table<'_> {
         let Self(cells) = self;
         failures(f, cells)?;
         skips(f, cells)?;
-        verified_instructions(f, cells)?;
+        write!(f, "{}", Verified::of(cells))?;
         counts(f, cells)
     }
 }
@@ -121,64 +120,6 @@ fn skips(text: &mut impl Write, cells: &[Cell]) -> fmt::Result {
     Ok(())
 }
 
-/// The part of `connleak doctor -o json` that is read here.
-#[derive(Debug, Default, Deserialize)]
-struct Doctor {
-    #[serde(default)]
-    programs: Vec<Program>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Program {
-    name: String,
-    verified_insns: Option<u64>,
-}
-
-/// One row a program, one column a kernel: growth is seen before a kernel's limit is met. 5.10 does not tell (5.16).
-fn verified_instructions(text: &mut impl Write, cells: &[Cell]) -> fmt::Result {
-    let mut counts = BTreeMap::new();
-    let mut series = BTreeSet::new();
-    for cell in cells {
-        for program in programs(cell) {
-            if let Some(instructions) = program.verified_insns {
-                series.insert(cell.series);
-                let of_program: &mut BTreeMap<_, _> = counts.entry(program.name).or_default();
-                of_program.insert(cell.series, instructions);
-            }
-        }
-    }
-    if counts.is_empty() {
-        return Ok(());
-    }
-    write!(text, "{:<36}", "VERIFIED INSTRUCTIONS")?;
-    for series in &series {
-        write!(text, " {series:>9}")?;
-    }
-    writeln!(text)?;
-    for (program, by_series) in &counts {
-        write!(text, "{program:<36}")?;
-        for series in &series {
-            match by_series.get(series) {
-                Some(instructions) => write!(text, " {instructions:>9}")?,
-                None => write!(text, " {:>9}", "-")?,
-            }
-        }
-        writeln!(text)?;
-    }
-    writeln!(text)
-}
-
-fn programs(cell: &Cell) -> Vec<Program> {
-    cell.records()
-        .iter()
-        .filter_map(|record| match record {
-            Record::Captured { output, .. } => serde_json::from_str::<Doctor>(output).ok(),
-            _ => None,
-        })
-        .flat_map(|doctor| doctor.programs)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -215,16 +156,6 @@ mod tests {
         })
     }
 
-    fn doctor(instructions: u64) -> Record {
-        Record::Captured {
-            step: "doctor".to_owned(),
-            exit: Some(0),
-            output: format!(
-                "{{\"programs\":[{{\"name\":\"connect\",\"verified_insns\":{instructions}}}]}}"
-            ),
-        }
-    }
-
     #[test]
     fn a_reason_that_held_everywhere_is_said_once() {
         let cells = [
@@ -234,26 +165,5 @@ mod tests {
         let text = Table(&cells).to_string();
         assert_eq!(text.matches("no MPTCP").count(), 1);
         assert!(text.contains("(everywhere)"), "{text}");
-    }
-
-    #[test]
-    fn verified_instructions_are_a_row_a_program_and_a_column_a_kernel() {
-        let cells = [
-            cell(Series::V6_1, vec![doctor(1234)]),
-            cell(Series::V7_2, vec![doctor(1300)]),
-        ];
-        let text = Table(&cells).to_string();
-        let row = text.lines().find(|line| line.starts_with("connect "));
-        let words: Vec<&str> = row.expect("a row").split_whitespace().collect();
-        assert_eq!(words, ["connect", "1234", "1300"]);
-    }
-
-    #[test]
-    fn without_a_doctor_there_is_no_table_of_instructions() {
-        assert!(
-            !Table(&[cell(Series::V6_1, vec![])])
-                .to_string()
-                .contains("VERIFIED")
-        );
     }
 }
