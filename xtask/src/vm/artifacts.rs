@@ -53,28 +53,14 @@ impl TestPackage {
         Ok(package)
     }
 
-    /// The kernel tests without line tables, which nobody reads there and which are most of their size.
+    /// The kernel tests, stripped.
     pub(super) fn stripped_kernel_tests(
         &self,
         workspace: &Workspace,
     ) -> Result<Vec<(String, PathBuf)>> {
-        let dir = workspace.root.join("target/vm/tests");
-        std::fs::create_dir_all(&dir)
-            .with_context(|| format!("failed to create {}", dir.display()))?;
         self.kernel_tests
             .iter()
-            .map(|(name, path)| {
-                let stripped = dir.join(name);
-                let status = Command::new("strip")
-                    .args(["--strip-debug", "-o"])
-                    .args([&stripped, path])
-                    .status()
-                    .context("failed to run strip; run `cargo xtask setup`")?;
-                if !status.success() {
-                    bail!("failed to strip {}: {status}", path.display());
-                }
-                Ok((name.clone(), stripped))
-            })
+            .map(|(name, path)| Ok((name.clone(), stripped(workspace, name, path)?)))
             .collect()
     }
 
@@ -128,6 +114,23 @@ impl TestPackage {
         package.programs.sort();
         Ok(package)
     }
+}
+
+/// A copy of the program without line tables, which nobody reads in a machine and which are most
+/// of its size.
+pub(super) fn stripped(workspace: &Workspace, name: &str, path: &Path) -> Result<PathBuf> {
+    let dir = workspace.root.join("target/vm/stripped");
+    std::fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
+    let stripped = dir.join(name);
+    let status = Command::new("strip")
+        .args(["--strip-debug", "-o"])
+        .args([&stripped, path])
+        .status()
+        .context("failed to run strip; run `cargo xtask setup`")?;
+    if !status.success() {
+        bail!("failed to strip {}: {status}", path.display());
+    }
+    Ok(stripped)
 }
 
 fn executables(messages: &str) -> Result<Vec<Artifact>> {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::workspace::Workspace;
 
-use super::artifacts::TestPackage;
+use super::artifacts::{self, TestPackage};
 use super::initramfs::Initramfs;
 use super::protocol::{PLAN_PATH, Plan, Step, StepKind};
 
@@ -55,7 +55,8 @@ pub(super) fn initramfs(
 ) -> Result<Initramfs> {
     let mut root = Initramfs::new();
     root.program("init", tests.program("guest_init")?)?;
-    root.program("usr/bin/connleak", tracer)?;
+    let tracer = artifacts::stripped(workspace, "connleak", tracer)?;
+    root.program("usr/bin/connleak", &tracer)?;
     for program in PROGRAMS {
         root.program(program, Path::new(program))
             .context("the virtual machines' programs come from Debian: cargo xtask setup --vm")?;
