@@ -1,9 +1,7 @@
 //! The interpreter walk: the frame list of the current thread, followed while it stands still.
 
 use aya_ebpf::{
-    bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP},
-    helpers::generated::bpf_probe_read_user,
-    maps::ring_buf::RingBufEntry,
+    bindings::BPF_NOEXIST, helpers::generated::bpf_probe_read_user, maps::ring_buf::RingBufEntry,
 };
 use tracer_ebpf::abi::{
     event::InterpreterStack,
@@ -84,8 +82,10 @@ impl Walk {
 
     #[inline(always)]
     pub(crate) fn give_back(self) {
-        // Nothing came: the reader need not wake.
-        self.0.discard(u64::from(BPF_RB_NO_WAKEUP));
+        // What was sent stands behind the notes. A reader that has caught up waits at these, and is
+        // only woken by whoever frees the place it waits at (kernel/bpf/ringbuf.c,
+        // bpf_ringbuf_commit): hence no BPF_RB_NO_WAKEUP.
+        self.0.discard(0);
     }
 }
 
