@@ -159,7 +159,11 @@ fn follow(sock: Sock, matched: Match, new: u8, counts: bool) -> Option<()> {
 #[inline(never)]
 fn begin_server_end(sock: u64, local_port: u16, remote_port: u16, counts: bool) {
     let sock = Sock(sock);
-    let mut record = SocketRecord::ZERO;
+    let mut tracked = TrackedSocket {
+        record: SocketRecord::ZERO,
+        noticed_at: notice::next_place(),
+    };
+    let record = &mut tracked.record;
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     record.opened_ns = now_ns;
@@ -169,11 +173,7 @@ fn begin_server_end(sock: u64, local_port: u16, remote_port: u16, counts: bool) 
     record.flags = SERVER_END;
     record.local_port = local_port;
     record.remote_port = remote_port;
-    sock.describe(&mut record);
-    let tracked = TrackedSocket {
-        record,
-        noticed_at: notice::next_place(),
-    };
+    sock.describe(record);
     if SOCKETS
         .insert(sock.0, tracked, u64::from(BPF_NOEXIST))
         .is_ok()
