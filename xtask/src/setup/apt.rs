@@ -50,7 +50,7 @@ const fn package(name: &'static str, scope: Scope, instead: Instead) -> Package 
     }
 }
 
-const EVERYWHERE: [Package; 22] = [
+const EVERYWHERE: &[Package] = &[
     package("gcc", Scope::Demo, Instead::Program("cc")),
     package(
         "redis-server",
@@ -106,7 +106,7 @@ const READERS: [Package; 5] = [
 ];
 
 /// Only where the distribution compiled `core` for the BPF target.
-const KERNEL_SIDE: [Package; 5] = [
+const KERNEL_SIDE: &[Package] = &[
     package("rustc-web", Scope::Demo, Instead::Nothing),
     package("libstd-rust-web-dev-bpf", Scope::Demo, Instead::Nothing),
     package("llvm-22-dev", Scope::Demo, Instead::Nothing),
@@ -137,7 +137,7 @@ pub(crate) fn ensure(
     wording: Wording,
 ) -> Result<()> {
     let kernel_side: &[Package] = if debian.has_bpf_core {
-        &KERNEL_SIDE
+        KERNEL_SIDE
     } else {
         &[]
     };
