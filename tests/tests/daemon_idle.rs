@@ -20,6 +20,8 @@ fn a_daemon_with_100_connections_stays_below_40_mib() -> Result<()> {
     home.configure(redis.port(), "", "")?;
     // Several rounds of all that is done once a minute.
     home.change("\"1h\"", "\"500ms\"")?;
+    // The history counts in seconds.
+    home.change("interval = \"500ms\"", "interval = \"1s\"")?;
     home.change("[redis]\n", "[redis]\nclients_interval = \"1s\"\n")?;
     let daemon = home.start()?;
     let _open: Vec<TcpStream> = (0..100)
