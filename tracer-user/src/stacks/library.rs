@@ -209,8 +209,8 @@ const RUST_FUNCTIONS: &[&str] = &[
 /// Generic code of a library can be named after its caller's types; its file tells.
 const RUST_FILES: &[&str] = &[
     "/rustc/*",
-    "*/.cargo/registry/src/*",
-    "*/cargo/registry/src/*",
+    // Below ~/.cargo, or wherever CARGO_HOME points.
+    "*/registry/src/*",
     "*/.rustup/toolchains/*",
     "*/lib/rustlib/src/*",
 ];
