@@ -16,6 +16,8 @@ pub struct Placement {
 const OF_ITS_UNIT: &str = "libpod-payload-";
 /// Not the container, but the runtime's monitor of it.
 const MONITOR: &str = "conmon-";
+/// After the path of a cgroup that went before its last zombie did (4.2, proc_cgroup_show).
+const REMOVED: &str = " (deleted)";
 
 /// Reads the text of /proc/PID/cgroup, of cgroup v1 and v2.
 pub fn placement(text: &str) -> Placement {
@@ -25,6 +27,7 @@ pub fn placement(text: &str) -> Placement {
         let Some(path) = line.splitn(3, ':').nth(2) else {
             continue;
         };
+        let path = path.strip_suffix(REMOVED).unwrap_or(path);
         for part in path.split('/') {
             if let Some(id) = container_id(part) {
                 found.container = Some(id.to_owned());
@@ -121,25 +124,80 @@ mod tests {
         assert_eq!(found.unit.as_deref(), Some("a-b@1.service"));
     }
 
-    /// Lines are: what it is | path | container | pod | unit, `-` for none.
     #[test]
-    fn containers_and_pods_of_every_runtime_are_recognised() {
-        let examples = include_str!("cgroup_examples.txt");
-        let examples = examples.lines().filter(|line| !line.starts_with('#'));
-        let mut count = 0;
-        for line in examples.filter(|line| !line.is_empty()) {
+    fn a_zombie_keeps_the_name_of_a_cgroup_that_is_gone() {
+        let found = placement("0::/system.slice/feed.service (deleted)\n");
+        assert_eq!(found.unit.as_deref(), Some("feed.service"));
+    }
+
+    /// A line of the recorded ones.
+    struct Example {
+        what: &'static str,
+        path: &'static str,
+        expected: Placement,
+    }
+
+    fn examples() -> Vec<Example> {
+        let mut examples = Vec::new();
+        let mut source = None;
+        for line in include_str!("cgroup_examples.txt").lines() {
+            if line.is_empty() {
+                source = None;
+                continue;
+            }
+            if let Some(comment) = line.strip_prefix('#') {
+                source = comment.strip_prefix(" from ").or(source);
+                continue;
+            }
+            assert!(source.is_some(), "who recorded {line}?");
             let fields: Vec<&str> = line.split('|').map(str::trim).collect();
             let [what, path, container, pod, unit] = fields[..] else {
                 panic!("five fields: {line}");
             };
-            let expected = |field: &str| (field != "-").then(|| field.to_owned());
-            let found = placement(&format!("{path}\n"));
-            assert_eq!(found.container, expected(container), "container of {what}");
-            assert_eq!(found.pod_uid, expected(pod), "pod of {what}");
-            assert_eq!(found.unit, expected(unit), "unit of {what}");
-            count += 1;
+            let field = |text: &str| (text != "-").then(|| text.to_owned());
+            examples.push(Example {
+                what,
+                path,
+                expected: Placement {
+                    unit: field(unit),
+                    container: field(container),
+                    pod_uid: field(pod),
+                },
+            });
         }
-        assert!(count >= 24, "{count} examples");
+        examples
+    }
+
+    #[test]
+    fn containers_and_pods_of_every_runtime_are_recognised() {
+        for Example {
+            what,
+            path,
+            expected,
+        } in examples()
+        {
+            assert_eq!(placement(&format!("{path}\n")), expected, "{what}: {path}");
+        }
+    }
+
+    #[test]
+    fn the_recorded_examples_cover_runtimes_versions_and_drivers() {
+        let containers: Vec<_> = examples()
+            .into_iter()
+            .filter(|it| it.expected.container.is_some())
+            .collect();
+        for runtime in ["docker", "containerd", "cri-o", "podman"] {
+            for other in ["v1", "v2", "systemd", "cgroupfs"] {
+                let is_one = |it: &&Example| {
+                    it.what.starts_with(runtime) && it.what.split(", ").any(|word| word == other)
+                };
+                assert!(containers.iter().any(|it| is_one(&it)), "{runtime}, {other}");
+            }
+        }
+        for runtime in ["docker", "podman"] {
+            let rootless = |it: &Example| it.what == format!("{runtime}, v2, systemd, rootless");
+            assert!(containers.iter().any(rootless), "{runtime}, rootless");
+        }
     }
 
     #[test]
