@@ -1,5 +1,6 @@
 //! A real Prometheus that scrapes one target every second, with the shipped rules made quick.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -110,4 +111,22 @@ fn quick(rules: &str) -> String {
 
 fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// `promtool check metrics`: it ends well and has nothing to say.
+pub fn check_metrics(page: &str) -> Result<()> {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("failed to start promtool; run `cargo xtask setup`")?;
+    let mut stdin = promtool.stdin.take().context("stdin is piped")?;
+    stdin.write_all(page.as_bytes())?;
+    drop(stdin);
+    let output = promtool.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.is_empty(), "{said}\n{page}");
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use connleak_tests::browser::{Screen, look};
+use connleak_tests::prometheus::check_metrics;
 use connleak_tests::tool::read_with;
 use connleak_tests::{place, tracer};
 use serde_json::{Value, json};
@@ -268,26 +269,38 @@ fn go_tool_pprof_reads_functions_counts_and_labels() -> Result<()> {
 }
 
 #[test]
-fn metrics_are_what_prometheus_client_parses() -> Result<()> {
+fn metrics_are_what_prometheus_client_parses_and_promtool_has_nothing_against() -> Result<()> {
     const READ: &str = r#"
 import json, sys
 from prometheus_client.parser import text_string_to_metric_families as parse
 samples = [s for f in parse(sys.stdin.read()) for s in f.samples]
 print(json.dumps([[s.name, s.labels, s.value] for s in samples]))
 "#;
-    for kept in [Kept::golden()?, Kept::hostile()?] {
+    for (kept, unit) in [(Kept::golden()?, None), (Kept::hostile()?, Some(HOSTILE))] {
         let text = kept.text("prometheus")?;
+        check_metrics(&text)?;
         let samples: Vec<(String, Value, f64)> =
             serde_json::from_str(&python(READ, &[], text.as_bytes())?)?;
         let of = |name: &str| samples.iter().filter(|it| it.0 == name).collect::<Vec<_>>();
-        let both = of("connleak_established_both_ends");
-        ensure!(both.len() == 1 && both[0].2 == 8.0, "{samples:?}");
+        let established = of("connleak_established_connections");
+        let ends: Vec<_> = established.iter().map(|it| (&it.1["end"], it.2)).collect();
+        ensure!(
+            ends == [(&json!("client"), 4.0), (&json!("server"), 4.0)],
+            "{samples:?}"
+        );
         let outstanding = of("connleak_outstanding_connections");
         ensure!(
             outstanding.len() == 1 && outstanding[0].2 == 4.0,
             "{samples:?}"
         );
-        ensure!(of("connleak_lost_total").len() == 6, "{samples:?}");
+        // A name that an opener chose is one label's value, whatever is in it.
+        let told = outstanding[0].1["unit"].as_str();
+        ensure!(told.is_some() == unit.is_some(), "{samples:?}");
+        ensure!(
+            told.is_none_or(|told| told.contains("</script>") && told.contains("'\"")),
+            "{samples:?}"
+        );
+        ensure!(of("connleak_lost_events_total").len() == 6, "{samples:?}");
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 
 use super::{args::ReportFormat, output};
 use crate::{
-    export::{self, Exposition},
+    export,
+    metrics::{self, Exposition},
     report::{self, Report},
     stacks::SiteRules,
 };
@@ -32,6 +33,6 @@ pub(super) fn render(
             }
             export::pprof(report)?
         }
-        ReportFormat::Prometheus => export::prometheus(report, Exposition::Text, 0).into_bytes(),
+        ReportFormat::Prometheus => metrics::prometheus(report, Exposition::Text, 0).into_bytes(),
     })
 }

@@ -9,7 +9,6 @@ mod html;
 mod label;
 mod ndjson;
 mod pprof;
-mod prometheus;
 
 pub use csv::csv;
 pub use flamegraph::{FlamegraphError, flamegraph};
@@ -17,4 +16,3 @@ pub use folded::folded;
 pub use html::html;
 pub use ndjson::ndjson;
 pub use pprof::pprof;
-pub use prometheus::{Exposition, prometheus};
