@@ -151,17 +151,14 @@ pub struct SocketServer {
 
 impl SocketServer {
     pub fn start(path: &Path) -> Result<Self> {
+        Self::start_with(path, &["--appendonly", "no"])
+    }
+
+    /// Starts it with more arguments.
+    pub fn start_with(path: &Path, arguments: &[&str]) -> Result<Self> {
         let child = child::bound(&mut Command::new("redis-server"))
-            .args([
-                "--port",
-                "0",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--daemonize",
-                "no",
-            ])
+            .args(["--port", "0", "--save", "", "--daemonize", "no"])
+            .args(arguments)
             .arg("--unixsocket")
             .arg(path)
             .stdin(Stdio::null())

@@ -150,7 +150,7 @@ impl Daemon {
             return;
         };
         let error = stream.status().error;
-        stream.push(Digest::of(&report, level, 0));
+        stream.push(Digest::of(&report, level));
         let failure = error.map(|error| anyhow!("failed to append to the stream: {error}"));
         self.say_failure("stream", failure.map_or(Ok(()), Err));
     }

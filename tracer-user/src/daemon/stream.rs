@@ -20,7 +20,7 @@ use crate::redis::stream::Stream;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two tries; doubled up to the most.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(15);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Ends with its value; what waits then is not written.
 pub(super) struct StreamWriter {
@@ -47,6 +47,8 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
+    /// How many there were.
+    pushed: u64,
     waiting: VecDeque<Digest>,
     status: StreamStatus,
 }
@@ -70,11 +72,7 @@ impl StreamWriter {
             ..config::Redis::default()
         })?;
         let stream = Stream::new(endpoint, &*config.key);
-        let queue = Arc::new(Queue {
-            state: Mutex::default(),
-            filled: Notify::new(),
-            buffer: usize::try_from(config.buffer).unwrap_or(usize::MAX).max(1),
-        });
+        let queue = Arc::new(Queue::new(config.buffer));
         Ok(Self {
             task: tokio::spawn(write(Arc::clone(&queue), stream, config.max_len)),
             queue,
@@ -82,35 +80,55 @@ impl StreamWriter {
     }
 
     /// Never waits: where there is no room the oldest goes.
-    pub(super) fn push(&self, mut digest: Digest) {
-        let mut state = self.queue.lock();
-        while state.waiting.len() >= self.queue.buffer {
-            state.waiting.pop_front();
-            state.status.dropped += 1;
-        }
-        digest.dropped = state.status.dropped;
-        state.waiting.push_back(digest);
-        drop(state);
+    pub(super) fn push(&self, digest: Digest) {
+        self.queue.push(digest);
         self.queue.filled.notify_one();
     }
 
     pub(super) fn status(&self) -> StreamStatus {
-        let state = self.queue.lock();
-        StreamStatus {
-            waiting: state.waiting.len() as u64,
-            ..state.status.clone()
-        }
+        self.queue.status()
     }
 }
 
 impl Queue {
+    fn new(buffer: u32) -> Self {
+        Self {
+            state: Mutex::default(),
+            filled: Notify::new(),
+            buffer: usize::try_from(buffer).unwrap_or(usize::MAX).max(1),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change of it is whole before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn push(&self, mut digest: Digest) {
+        let mut state = self.lock();
+        while state.waiting.len() >= self.buffer {
+            state.waiting.pop_front();
+            state.status.dropped += 1;
+        }
+        digest.number = Some(state.pushed);
+        state.pushed += 1;
+        state.waiting.push_back(digest);
+    }
+
+    /// The oldest: all that was dropped until now was before it.
     fn take(&self) -> Option<Digest> {
-        self.lock().waiting.pop_front()
+        let mut state = self.lock();
+        let mut digest = state.waiting.pop_front()?;
+        digest.dropped = state.status.dropped;
+        Some(digest)
+    }
+
+    fn status(&self) -> StreamStatus {
+        let state = self.lock();
+        StreamStatus {
+            waiting: state.waiting.len() as u64,
+            ..state.status.clone()
+        }
     }
 
     fn written(&self) {
@@ -157,6 +175,66 @@ async fn write(queue: Arc<Queue>, mut stream: Stream, max_len: u32) {
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::metrics::Digest;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Push,
+        Begin,
+        Succeed,
+        Fail,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => Just(Step::Push),
+            2 => Just(Step::Begin),
+            1 => Just(Step::Succeed),
+            1 => Just(Step::Fail),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        /// Whoever reads the stream sees by the numbers what is missing, and by `dropped` that
+        /// the daemon knows of it.
+        #[test]
+        fn what_is_missing_in_the_stream_is_what_was_dropped(buffer in 1..5_u32, steps in steps()) {
+            let queue = Queue::new(buffer);
+            let mut in_flight: Option<Digest> = None;
+            let mut stream: Vec<Digest> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Push => queue.push(Digest::default()),
+                    Step::Begin if in_flight.is_none() => in_flight = queue.take(),
+                    Step::Begin => {}
+                    Step::Succeed => if let Some(digest) = in_flight.take() {
+                        stream.push(digest);
+                        queue.written();
+                    },
+                    Step::Fail => if let Some(digest) = in_flight.take() {
+                        queue.put_back(digest, "away".to_owned());
+                    },
+                }
+                prop_assert!(queue.status().waiting <= u64::from(buffer));
+            }
+            for (index, digest) in (0..).zip(&stream) {
+                prop_assert_eq!(digest.number, Some(index + digest.dropped));
+            }
+            let status = queue.status();
+            prop_assert_eq!(status.written, stream.len() as u64);
+            let pushed = queue.lock().pushed;
+            let told = status.written + status.dropped + status.waiting;
+            prop_assert_eq!(told + u64::from(in_flight.is_some()), pushed);
         }
     }
 }

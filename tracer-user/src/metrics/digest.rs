@@ -14,7 +14,7 @@ pub(super) const SCHEMA: &str = "connleak.digest/1";
 const OPENERS_MAX: usize = 20;
 const SITES_MAX: usize = 5;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Digest {
     /// [`SCHEMA`].
     pub schema: String,
@@ -40,7 +40,9 @@ pub struct Digest {
     pub openers_total: u64,
     /// The most outstanding first, some of them.
     pub openers: Vec<DigestOpener>,
-    /// Digests before this one that never reached the stream.
+    /// Which of the daemon's digests it is, from 0 since its [export.stream] began.
+    pub number: Option<u64>,
+    /// Digests before this one that never reached the stream: what `number` lacks.
     pub dropped: u64,
 }
 
@@ -76,7 +78,7 @@ pub struct DigestSite {
 }
 
 impl Digest {
-    pub fn of(report: &Report, level: Option<String>, dropped: u64) -> Self {
+    pub fn of(report: &Report, level: Option<String>) -> Self {
         let holding = || report.openers.iter().filter(|it| it.outstanding > 0);
         let totals = &report.totals;
         Self {
@@ -99,7 +101,8 @@ impl Digest {
             outstanding: holding().map(|opener| opener.outstanding).sum(),
             openers_total: holding().count() as u64,
             openers: holding().take(OPENERS_MAX).map(opener).collect(),
-            dropped,
+            number: None,
+            dropped: 0,
         }
     }
 }

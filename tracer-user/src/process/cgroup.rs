@@ -191,7 +191,10 @@ mod tests {
                 let is_one = |it: &&Example| {
                     it.what.starts_with(runtime) && it.what.split(", ").any(|word| word == other)
                 };
-                assert!(containers.iter().any(|it| is_one(&it)), "{runtime}, {other}");
+                assert!(
+                    containers.iter().any(|it| is_one(&it)),
+                    "{runtime}, {other}"
+                );
             }
         }
         for runtime in ["docker", "podman"] {

@@ -245,6 +245,7 @@ mod tests {
             outstanding: outstanding.iter().sum(),
             openers_total: outstanding.len() as u64,
             openers: outstanding.iter().enumerate().map(opener).collect(),
+            number: None,
             dropped: 0,
         };
         serde_json::to_string(&digest).expect("a digest is JSON")

@@ -1,5 +1,8 @@
 //! Many machines: daemons that write to one stream, and the view over all of them.
 
+mod follow;
+mod outage;
+
 use std::process::Command;
 use std::sync::Barrier;
 use std::sync::mpsc::channel;
@@ -8,7 +11,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, ensure};
 use connleak_tests::client::{Client, Library};
 use connleak_tests::cluster::Cluster;
-use connleak_tests::daemon::{Daemon, Home};
+use connleak_tests::daemon::Home;
 use connleak_tests::gate::{self, Need};
 use connleak_tests::netns::NetNs;
 use connleak_tests::server::{RedisServer, SocketServer};
@@ -131,52 +134,6 @@ fn fleet_names_the_worst_opener_of_three_hosts() -> Result<()> {
         table.starts_with("30 connections outstanding on 3 hosts"),
         "{table}"
     );
-    Ok(())
-}
-
-#[test]
-fn losing_the_stream_costs_the_daemon_nothing_and_is_counted() -> Result<()> {
-    if !gate::open("losing_the_stream_costs_the_daemon_nothing", Need::Bpf) {
-        return Ok(());
-    }
-    let dir = TempDir::with_prefix("connleak-fleet-")?;
-    let socket = dir.path().join("redis.sock");
-    let central = SocketServer::start(&socket)?;
-    let url = central.url();
-    let redis = RedisServer::start()?;
-    let home = Home::new()?;
-    exporting(&home, redis.port(), &url, "buffer = 2")?;
-    let daemon = home.start()?;
-    let stream = |daemon: &Daemon, field: &str| daemon.status().ok()?["stream"][field].as_u64();
-    wait::until("a first report in the stream", || {
-        stream(&daemon, "written").filter(|written| *written > 0)
-    })?;
-
-    drop(central);
-    daemon.says("failed to append to the stream")?;
-    let dropped = wait::until("dropped reports", || {
-        stream(&daemon, "dropped").filter(|dropped| *dropped >= 3)
-    })?;
-    ensure!(
-        stream(&daemon, "waiting") <= Some(2),
-        "{:#}",
-        daemon.status()?
-    );
-    // All that the daemon is for goes on meanwhile.
-    let _leak = Client::start(Library::Hiredis, redis.v4(), 30, 0)?;
-    daemon.says("-> LEAK")?;
-
-    let written = stream(&daemon, "written");
-    let _central = SocketServer::start(&socket)?;
-    wait::until("reports in the stream again", || {
-        (stream(&daemon, "written") > written).then_some(())
-    })?;
-    let view = wait::until("the dropped ones told", || {
-        let view = fleet(&[&url]).ok()?;
-        let told = view["hosts"][0]["dropped"].as_u64()?;
-        (told >= dropped).then_some(view)
-    })?;
-    ensure!(view["hosts"][0]["level"] == "LEAK", "{view:#}");
     Ok(())
 }
 
