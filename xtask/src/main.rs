@@ -10,6 +10,7 @@ mod cargo;
 mod debian;
 mod demo;
 mod dist;
+mod fuzz;
 mod languages;
 mod lint;
 mod run;
@@ -45,6 +46,8 @@ enum Verb {
     Test(test::Args),
     /// Print what connleak costs on this machine: figures, no verdict
     Bench(bench::Args),
+    /// Fuzz the parsers of hostile input
+    Fuzz(fuzz::Args),
     /// Run the kernel tests on other kernels, in virtual machines
     VmTest(vm::Args),
     /// Formatting, clippy on both sides, the import arrows
@@ -60,6 +63,9 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::compiler::wrap() {
+        return code;
+    }
     let verb = Args::parse().verb;
     let done = Workspace::find().and_then(|workspace| match verb {
         Verb::Setup => setup::run(&workspace, Scope::Lint, setup::Wording::Every).map(succeeded),
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&workspace, &args),
         Verb::Test(args) => test::run(&workspace, &args),
         Verb::Bench(args) => bench::run(&workspace, &args).map(succeeded),
+        Verb::Fuzz(args) => fuzz::run(&workspace, &args),
         Verb::VmTest(args) => vm::run(&workspace, &args),
         Verb::Lint => lint::run(&workspace),
         Verb::Languages => languages::run(&workspace),

@@ -49,6 +49,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
             "tracer-user",
             "-p",
             "connleak-tests",
+            "-p",
+            "connleak-fuzz",
         ][..],
         &["-p", "xtask"],
     ] {

@@ -3,6 +3,8 @@
 //! `tracer` asks the kernel, `intake` takes its notices, and both tell `state`; `recorder` writes
 //! down what they tell, and `replay` tells it again from the file.
 
+#[doc(hidden)]
+pub mod fuzz;
 mod intake;
 mod judging;
 mod left_open;

@@ -1,6 +1,8 @@
 //! A process: who it is for good, and what /proc says of it.
 
 mod cgroup;
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod pod;
 mod resolve;

@@ -184,7 +184,7 @@ fn small(path: &Path) -> Option<String> {
 }
 
 /// (comm, start time in clock ticks) of /proc/PID/stat. The comm may hold spaces and parentheses.
-fn stat(text: &str) -> Option<(String, u64)> {
+pub(super) fn stat(text: &str) -> Option<(String, u64)> {
     let open = text.find('(')?;
     let close = text.rfind(')')?;
     let name = text.get(open + 1..close)?.to_owned();
@@ -193,7 +193,7 @@ fn stat(text: &str) -> Option<(String, u64)> {
     Some((name, ticks.parse().ok()?))
 }
 
-fn cmdline(bytes: &[u8]) -> Vec<String> {
+pub(super) fn cmdline(bytes: &[u8]) -> Vec<String> {
     let trimmed = bytes.strip_suffix(b"\0").unwrap_or(bytes);
     if trimmed.is_empty() {
         return Vec::new();
@@ -204,7 +204,7 @@ fn cmdline(bytes: &[u8]) -> Vec<String> {
         .collect()
 }
 
-fn numbers(status: &str, label: &str) -> Vec<u32> {
+pub(super) fn numbers(status: &str, label: &str) -> Vec<u32> {
     status
         .lines()
         .find_map(|line| line.strip_prefix(label))

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use cpp_demangle::{DemangleOptions, ParseOptions, Symbol};
 
 /// A C++ name of 300 characters can spell out gigabytes through its substitutions.
-const NAME_MAX_BYTES: usize = 1_024;
+pub(super) const NAME_MAX_BYTES: usize = 1_024;
 const RECURSION_MAX: u32 = 64;
 
 /// The readable form of `mangled`; the name itself where it is not mangled.

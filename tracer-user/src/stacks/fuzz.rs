@@ -1,13 +1,18 @@
 //! The parsers of this room as a fuzzer calls them: any bytes in, no result, and never a panic.
 
 use std::rc::Rc;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
-use super::demangle::demangle;
-use super::elf::{Elf, ElfSource, u64_at};
+use super::demangle::{NAME_MAX_BYTES, demangle};
+use super::elf::{Elf, ElfSource, u32_at, u64_at};
 use super::forward::way_out;
+use super::gopclntab::GoTable;
 use super::image::Image;
 use super::modules::{Mapping, ModuleTable, parse_executable};
+use super::python::Memory;
+use super::resolver::start_ticks;
 use super::{FrameSample, ProcessKey, Registers, Resolver, ResolverConfig, StackSample};
+use super::{perfmap, php};
 
 pub use super::python::fuzz as python;
 
@@ -63,16 +68,64 @@ pub fn elf(bytes: &[u8]) {
     resolver.resolve(KEY, &sample);
 }
 
-/// /proc/PID/maps: its paths are the target's.
-pub fn maps(bytes: &[u8]) {
-    for line in String::from_utf8_lossy(bytes).lines() {
-        parse_executable(line);
+/// A Go program's table of functions at the end; before it where to look, where the code begins,
+/// and the trees of inlined calls.
+pub fn go_table(bytes: &[u8]) {
+    const HEAD_BYTES: usize = 16;
+    let Some((head, rest)) = bytes.split_at_checked(HEAD_BYTES) else {
+        return;
+    };
+    let (address, text) = (u64_at(head, 0), u32_at(head, 8));
+    let trees_bytes = u32_at(head, 12) as usize;
+    let (trees, table) = rest.split_at(trees_bytes.min(rest.len()));
+    if let Some(table) = GoTable::parse(table.to_vec(), u64::from(text)) {
+        table.with_trees(trees.to_vec()).lookup(address);
     }
 }
 
-/// A symbol's name.
-pub fn symbol(bytes: &[u8]) {
-    demangle(&String::from_utf8_lossy(bytes));
+/// A perf map. What it says of two addresses never overlaps.
+pub fn perf_map(bytes: &[u8]) {
+    let mut last_end = 0;
+    for (start, entry) in perfmap::parse(bytes).unwrap_or_default() {
+        assert!(start >= last_end && start < entry.end && !entry.name.is_empty());
+        last_end = entry.end;
+    }
+}
+
+/// The memory around a PHP function, which it begins with; the instruction follows.
+pub fn php_memory(bytes: &[u8]) {
+    const INSTRUCTION: usize = 192;
+    with_memory(bytes, |memory| {
+        let frame = (MEMORY, u64_at(bytes, INSTRUCTION));
+        php::name(std::process::id(), &[frame]);
+        php::is_executor(memory, MEMORY);
+    });
+}
+
+/// /proc/PID/maps, whose paths are the target's, and /proc/PID/stat, whose name is.
+pub fn proc(bytes: &[u8]) {
+    for line in String::from_utf8_lossy(bytes).lines() {
+        parse_executable(line);
+    }
+    start_ticks(bytes);
+}
+
+/// A symbol table, as many symbols as the first byte says, and its names.
+pub fn symbols(bytes: &[u8]) {
+    const SYMBOL_BYTES: usize = 24;
+    let Some((count, tables)) = bytes.split_first() else {
+        return;
+    };
+    let at = usize::from(*count) * SYMBOL_BYTES;
+    let (table, names) = tables.split_at(at.min(tables.len()));
+    php::symbol(table, names, b"executor_globals\0");
+    python::symbols(table, names);
+}
+
+/// A symbol's name. Demangled it is still short enough to be shown.
+pub fn symbol_name(bytes: &[u8]) {
+    let name = demangle(&String::from_utf8_lossy(bytes));
+    assert!(name.len() <= NAME_MAX_BYTES);
 }
 
 /// Code without unwind tables, followed to its return.
@@ -82,4 +135,35 @@ pub fn code(bytes: &[u8]) {
         Some(code[..code.len().min(15)].to_vec())
     };
     way_out(0, code_at, |_| false);
+}
+
+/// Where the memory of the imagined target begins: an input's pointers can lead into itself.
+pub(super) const MEMORY: u64 = 0x10_0000_0000;
+const MEMORY_BYTES: usize = 64 << 10;
+
+/// Has this process's own memory hold `bytes` at [`MEMORY`], and zeroes after them, during `read`.
+pub(super) fn with_memory(bytes: &[u8], read: impl FnOnce(Memory)) {
+    static FILLED: LazyLock<Mutex<&'static mut [u8]>> = LazyLock::new(|| Mutex::new(map_memory()));
+    let mut filled = FILLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let (taken, rest) = filled.split_at_mut(bytes.len().min(MEMORY_BYTES));
+    taken.copy_from_slice(&bytes[..taken.len()]);
+    rest.fill(0);
+    read(Memory::of(std::process::id()));
+}
+
+fn map_memory() -> &'static mut [u8] {
+    // SAFETY: NOREPLACE maps where nothing is mapped, or fails; nobody unmaps it, and only the
+    // caller has the slice.
+    unsafe {
+        let at = libc::mmap(
+            MEMORY as *mut _,
+            MEMORY_BYTES,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
+            -1,
+            0,
+        );
+        assert!(at as u64 == MEMORY, "failed to map memory at {MEMORY:#x}");
+        std::slice::from_raw_parts_mut(at.cast(), MEMORY_BYTES)
+    }
 }

@@ -126,7 +126,7 @@ impl GoTable {
             .ok()
     }
 
-    fn parse(bytes: Vec<u8>, text: u64) -> Option<Self> {
+    pub(super) fn parse(bytes: Vec<u8>, text: u64) -> Option<Self> {
         let version = match u32_at(&bytes, 0) {
             0xffff_fffa => Version::Go116,
             0xffff_fff0 => Version::Go118,
@@ -160,6 +160,11 @@ impl GoTable {
             trees: Vec::new(),
             bytes,
         })
+    }
+
+    /// For fuzzing: the trees of inlined calls did not come from a file.
+    pub(super) fn with_trees(self, trees: Vec<u8>) -> Self {
+        Self { trees, ..self }
     }
 
     pub(super) fn held_bytes(&self) -> u64 {

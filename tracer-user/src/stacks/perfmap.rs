@@ -46,9 +46,9 @@ pub(super) struct PerfMap {
     pub(super) failure: Option<PerfMapError>,
 }
 
-struct Entry {
-    end: u64,
-    name: Rc<str>,
+pub(super) struct Entry {
+    pub(super) end: u64,
+    pub(super) name: Rc<str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -164,7 +164,7 @@ fn open_within(root: &File, path: &str) -> io::Result<File> {
 
 /// `START SIZE NAME` a line, numbers in hexadecimal. Lines that are not so are left out; of two
 /// entries for one address the last is true.
-fn parse(file: impl Read) -> io::Result<BTreeMap<u64, Entry>> {
+pub(super) fn parse(file: impl Read) -> io::Result<BTreeMap<u64, Entry>> {
     // The file may grow while it is read.
     let mut lines = BufReader::new(file.take(FILE_MAX_BYTES));
     let mut entries: BTreeMap<u64, Entry> = BTreeMap::new();

@@ -127,7 +127,7 @@ fn read_globals(file: File) -> Option<(Elf, u64)> {
     Some((elf, address))
 }
 
-fn symbol(table: &[u8], names: &[u8], wanted: &[u8]) -> Option<u64> {
+pub(super) fn symbol(table: &[u8], names: &[u8], wanted: &[u8]) -> Option<u64> {
     table
         .chunks_exact(SYMBOL_BYTES)
         .filter(|symbol| u16_at(symbol, 6) != 0)
@@ -140,7 +140,7 @@ fn symbol(table: &[u8], names: &[u8], wanted: &[u8]) -> Option<u64> {
 
 /// The stack's page and its size stand before the current frame, or this is another layout. Between
 /// requests a worker has the size and no page.
-fn is_executor(memory: Memory, globals: u64) -> bool {
+pub(super) fn is_executor(memory: Memory, globals: u64) -> bool {
     let words = globals
         .checked_add(VM_STACK_END)
         .and_then(|at| memory.read(at, 24))

@@ -52,6 +52,8 @@ const fn package(name: &'static str, scope: Scope, instead: Instead) -> Package 
 
 const EVERYWHERE: &[Package] = &[
     package("gcc", Scope::Demo, Instead::Program("cc")),
+    // libFuzzer is C++.
+    package("g++", Scope::Tests, Instead::Program("c++")),
     package(
         "redis-server",
         Scope::Demo,

@@ -12,7 +12,7 @@ use super::super::modules::{Mapping, open_mapped, parse_executable};
 use super::code::CodeMembers;
 use super::layout::{Layout, RUNTIME_HEAD_BYTES, Version};
 use super::memory::Memory;
-use super::symbols::SymbolFile;
+use super::symbols::{SymbolFile, Symbols};
 use super::thread_state::find_slot;
 use super::{Looked, Runtime};
 
@@ -44,7 +44,7 @@ impl Discovery {
             let Some(bias) = file.elf.bias(mapping.range.start, mapping.offset) else {
                 continue;
             };
-            match find(Memory::of(pid), &file, bias, name) {
+            match find(Memory::of(pid), &file.symbols, bias, name) {
                 Looked::NotYet => {}
                 found => return found,
             }
@@ -68,13 +68,12 @@ impl Discovery {
     }
 }
 
-fn find(
+pub(super) fn find(
     memory: Memory,
-    file: &SymbolFile,
+    symbols: &Symbols,
     bias: u64,
     name: &str,
 ) -> Looked<(Runtime, FrameLayout)> {
-    let symbols = &file.symbols;
     let at = |address: u64| address.wrapping_add(bias);
     let version = match symbols.version {
         Some(version) => memory.u64_at(at(version)).and_then(Version::from_hex),

@@ -1,47 +1,40 @@
 //! CPython's memory and files as a fuzzer writes them.
 
-use super::layout::{Layout, Version};
-use super::lines::line_at;
-use super::symbols::search;
-use super::text;
+use super::super::elf::u64_at;
+use super::super::fuzz::{MEMORY, with_memory};
+use super::Looked;
+use super::code::CodeReader;
+use super::discover::find;
+use super::symbols::{Symbols, search};
 
-/// A line table of any version, and where in it to look.
-pub fn line_table(bytes: &[u8]) {
-    let Some((head, table)) = bytes.split_at_checked(8) else {
-        return;
+/// Where an input has what; `_PyRuntime` stands at its start.
+const TEXT_TYPE: u64 = 0x200;
+const VERSION: u64 = 0x208;
+const FRAMES: usize = 0x210;
+const FRAMES_MAX: usize = 4;
+const CODE_TYPE: u64 = 0x400;
+
+/// The memory of a CPython: its runtime is looked for, and some of its code objects are named.
+pub fn memory(bytes: &[u8]) {
+    let symbols = Symbols {
+        runtime: MEMORY,
+        code_type: MEMORY + CODE_TYPE,
+        text_type: MEMORY + TEXT_TYPE,
+        version: Some(MEMORY + VERSION),
     };
-    let version = Version {
-        minor: 8 + u16::from(head[0] % 8),
-    };
-    let first_line = i32::from_le_bytes([head[1], head[2], head[3], head[4]]);
-    let offset_bytes = i64::from(i16::from_le_bytes([head[5], head[6]]));
-    line_at(version, table, first_line, offset_bytes);
+    let word = |index: usize| u64_at(bytes, FRAMES + index * 8);
+    let frames: Vec<(u64, u64)> = (0..FRAMES_MAX)
+        .map(|frame| (word(frame * 2), word(frame * 2 + 1)))
+        .collect();
+    with_memory(bytes, |memory| {
+        if let Looked::Found((runtime, _)) = find(memory, &symbols, 0, "libpython3.so") {
+            let named = CodeReader::default().name(&runtime, 1, std::process::id(), &frames);
+            assert!(named.len() <= FRAMES_MAX);
+        }
+    });
 }
 
-/// What `_PyRuntime` begins with.
-pub fn runtime(bytes: &[u8]) {
-    let Some((minor, head)) = bytes.split_first() else {
-        return;
-    };
-    let minor = u16::from(minor % 20);
-    let _ = Layout::of(Version { minor }, head);
-}
-
-/// The symbol table of an interpreter, and the names after it.
-pub fn symbols(bytes: &[u8]) {
-    let Some((length, tables)) = bytes.split_first() else {
-        return;
-    };
-    let at = usize::from(*length).saturating_mul(24).min(tables.len());
-    let (table, names) = tables.split_at(at);
+/// The symbol table of an interpreter, and its names.
+pub(in super::super) fn symbols(table: &[u8], names: &[u8]) {
     search(table, names);
-}
-
-/// A `str` object and its characters.
-pub fn text(bytes: &[u8]) {
-    let Some((kind, characters)) = bytes.split_first() else {
-        return;
-    };
-    text::decode(characters, u32::from(kind % 5));
-    text::TextHeader::parse(characters);
 }
