@@ -34,6 +34,7 @@ pub mod kernel_ids;
 pub mod languages;
 pub mod model;
 pub mod netns;
+pub mod node;
 pub mod peer;
 pub mod place;
 pub mod prometheus;

@@ -216,6 +216,7 @@ pub enum FrameKind {
     Python,
     Php,
     Go,
+    Node,
     Jit,
     Kernel,
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -19,12 +19,14 @@ pub struct LeakingClient {
 impl LeakingClient {
     /// Starts it and waits until its runtime is up. It connects when told to.
     pub fn start(entry: &Entry, to: SocketAddr, orders: u32) -> Result<Self> {
-        let mut command = (entry.command)()?;
-        command.args([
-            to.ip().to_string(),
-            to.port().to_string(),
-            orders.to_string(),
-        ]);
+        let mut command = (entry.command)(to.port())?;
+        command.args([to.ip().to_string(), to.port().to_string()]);
+        command.arg(orders.to_string());
+        Self::spawn(command)
+    }
+
+    /// Any program that says what these say.
+    pub fn spawn(mut command: Command) -> Result<Self> {
         let mut child = child::bound(&mut command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -5,6 +5,7 @@
 
 mod client;
 mod entries;
+mod programs;
 mod shown;
 mod table;
 
@@ -25,8 +26,8 @@ pub struct Entry {
     pub given: &'static str,
     /// Its source, in the tests package.
     pub source: &'static str,
-    /// Starts the program; host, port and the number of orders are appended.
-    pub command: fn() -> Result<Command>,
+    /// The program that leaks to this port; host, port and the number of orders are appended.
+    pub command: fn(u16) -> Result<Command>,
     /// What the tracer is to be told for it.
     pub tracer_options: &'static [&'static str],
     /// The call path, innermost first.
@@ -51,6 +52,8 @@ pub enum Shows {
     Places(&'static str),
     /// The functions, and why no more.
     Functions(&'static str),
+    /// Function, file and line of each, and what labels them.
+    Told(&'static str),
     /// None of them: what the report says of it.
     Note(&'static str),
 }

@@ -22,7 +22,7 @@ pub fn written_table(rows: &[(Entry, Shown)]) -> String {
         let frames = shown.frames.iter();
         let calls: Vec<String> = frames.map(|frame| place(frame, has_names)).collect();
         let what = match entry.shows {
-            Shows::Lines => calls.join(" < "),
+            Shows::Lines | Shows::Told(_) => calls.join(" < "),
             Shows::Places(why) => format!("{}; no names: {why}", calls.join(" < ")),
             Shows::Functions(why) => format!("{}; no lines: {why}", calls.join(" < ")),
             Shows::Note(note) => format!("\"{note}\""),

@@ -26,6 +26,11 @@ not be done (one line on stderr says why and what to do); else the command's own
 signal N ended it.\n\nThe table goes to stderr. With -o json the object goes to stdout, and what the \
 command writes there goes to stderr.";
 
+const NODE_PRELOAD_USE: &str = "Use:\n  connleak node-preload > /etc/connleak/node.js\n  \
+NODE_OPTIONS=\"--require /etc/connleak/node.js\" node app.js\n\nNode connects from its event loop, where \
+the caller is no longer on the stack. The file remembers the caller and lays it on the stack at \
+connect, up to 3 KiB, 200 times a second; it writes and sends nothing.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Watch connections open and close; the report at the end, or on Ctrl-C
@@ -60,6 +65,9 @@ pub(super) enum Command {
     Ack(ControlArgs),
     /// The worst openers over all machines, as their daemons tell it in a Redis Stream
     Fleet(FleetArgs),
+    /// Print a file for `node --require`, with which Node processes tell who wanted a connection
+    #[command(after_help = NODE_PRELOAD_USE)]
+    NodePreload(NodePreloadArgs),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -322,6 +330,12 @@ pub(super) struct DoctorArgs {
     pub(super) probes: ProbeChoice,
     #[command(flatten)]
     pub(super) btf: BtfArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct NodePreloadArgs {
+    #[command(flatten)]
+    pub(super) ports: PortArgs,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -11,6 +11,7 @@ mod diff;
 mod doctor;
 mod guard;
 mod moment;
+mod node_preload;
 mod output;
 mod render;
 mod replay;
@@ -95,6 +96,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Status(args) => runtime()?.block_on(status::run(args)),
         Command::Check(args) => runtime()?.block_on(check::run(args)),
         Command::Fleet(args) => runtime()?.block_on(fleet::run(args)),
+        Command::NodePreload(args) => node_preload::run(&args),
         Command::Ack(args) => runtime()?.block_on(ack::run(args)),
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::interpreters::{Announcement, Interpreters, NamedFrames};
 use super::merge::{merge, without_native};
+use super::node;
 use super::{ProcessKey, Resolver, ResolverConfig, Stack, StackSample};
 use crate::host;
 
@@ -165,7 +166,8 @@ fn work<Tag>(
                 interpreter,
             } => {
                 at_rest = false;
-                let stack = merge(resolver.resolve(process, &sample), interpreter);
+                let native = node::with_caller(resolver.resolve(process, &sample), &sample);
+                let stack = merge(native, interpreter);
                 let stack = Arc::new(stack);
                 // One allocation for all sockets of a leak, however many there are.
                 let stack = match known.get(&stack) {

@@ -128,6 +128,11 @@ pub fn symbol_name(bytes: &[u8]) {
     assert!(name.len() <= NAME_MAX_BYTES);
 }
 
+/// The copy of a stack in which a Node process tells its frames.
+pub fn node(bytes: &[u8]) {
+    super::node::fuzz(bytes);
+}
+
 /// Code without unwind tables, followed to its return.
 pub fn code(bytes: &[u8]) {
     let code_at = |address: u64| {

@@ -1,6 +1,6 @@
 //! The library rules: which frames are not the user's own code, as data.
 
-use super::FrameKind::{self, Go, Jit, Native, Php, Python};
+use super::FrameKind::{self, Go, Jit, Native, Node, Php, Python};
 use crate::config::Subject::{self, File, Function, Module};
 
 /// Runtimes (all if empty), what is looked at, patterns.
@@ -18,6 +18,7 @@ pub(super) const LIBRARY_RULES: &[LibraryRule] = &[
     (&[Go], File, GO_FILES),
     (&[Python], File, PYTHON_FILES),
     (&[Php], File, PHP_FILES),
+    (&[Node], File, NODE_FILES),
 ];
 
 /// Names of modules; with a slash, whole paths.
@@ -281,3 +282,5 @@ const PYTHON_FILES: &[&str] = &[
 ];
 
 const PHP_FILES: &[&str] = &["*/vendor/*", "/usr/share/php/*", "phar://*"];
+
+const NODE_FILES: &[&str] = &["*/node_modules/*", "node:*"];

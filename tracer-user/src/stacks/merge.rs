@@ -2,6 +2,7 @@
 
 use super::glob::matches;
 use super::interpreters::{FramesEnd, NamedFrames};
+use super::node;
 use super::{Frame, FrameKind, Stack};
 
 /// Names of the modules that are the interpreter: its C frames stand for the frames they run. With
@@ -19,8 +20,8 @@ const INTERPRETER_MODULES: [(FrameKind, &[&str]); 2] = [
 /// Runtimes whose frames are not read, and what a person can do.
 const OPAQUE_RUNTIMES: [(&[&str], &str); 2] = [
     (
-        &["node", "nodejs", "libnode.so*"],
-        "Node connects from its event loop: no caller is on the stack",
+        node::MODULES,
+        "Node connects from its event loop: no caller is on the stack; `connleak node-preload` has it told",
     ),
     (
         &["ruby", "ruby2*", "ruby3*", "libruby*"],

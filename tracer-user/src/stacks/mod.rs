@@ -8,7 +8,7 @@
 //! `perfmap` names code that a process compiled itself, `java` has a JVM write it. `resolver` wires them. `site`, `library` and `glob` then say which frame is the user's own.
 //!
 //! `interpreters` finds the processes that run one and has the kernel side walk its frames; `python`
-//! knows CPython, `php` PHP. Names of such frames are read before anything slow, on the ring's thread; `merge`
+//! knows CPython, `php` PHP; `node` reads what a Node process tells of itself. Names of such frames are read before anything slow, on the ring's thread; `merge`
 //! then replaces the interpreter's own C frames, told by their module, by the frames they ran. Everything a target can write (memory, ELF
 //! files, debug information) is hostile input read by root: bounded, copied, never followed by name.
 
@@ -31,6 +31,7 @@ mod java;
 mod library;
 mod merge;
 mod modules;
+mod node;
 mod packed;
 mod perfmap;
 mod php;
@@ -46,6 +47,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::process::ProcessKey;
 pub use background::Background;
 pub use interpreters::{Announcement, FrameLayout, FrameSample, FramesEnd, Root};
+pub use node::preload as node_preload;
 pub use resolver::{Resolver, ResolverConfig};
 pub use site::{FoldedFrame, Site, SiteRules};
 
@@ -80,6 +82,7 @@ pub enum FrameKind {
     Python,
     Php,
     Go,
+    Node,
     Jit,
     Kernel,
 }
