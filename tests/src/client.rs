@@ -158,7 +158,7 @@ pub fn compile_all(dir: &Path) -> Result<()> {
         if source.is_dir() {
             continue;
         }
-        if source.extension().is_some_and(|e| e == "py") {
+        if source.extension().is_none_or(|e| e != "c") {
             std::fs::copy(&source, dir.join(source.file_name().unwrap_or(name)))?;
             continue;
         }
