@@ -3,10 +3,9 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use connleak_tests::daemon::{Daemon, Home};
 use connleak_tests::server::RedisServer;
 use connleak_tests::wait;
@@ -22,6 +21,8 @@ fn main() -> Result<()> {
 }
 
 /// CPU by /proc/PID/task/*/schedstat: nanoseconds, and none of the time a busy machine let it wait.
+/// Both ends of the connections are here, so that their level is CRITICAL: nothing is at rest that
+/// a daemon may not let rest.
 fn idle() -> Result<()> {
     let redis = RedisServer::start()?;
     let home = Home::new()?;
@@ -33,31 +34,30 @@ fn idle() -> Result<()> {
         .map(|_| TcpStream::connect(redis.v4()))
         .collect::<std::io::Result<_>>()?;
     counted(&daemon, 2 * CONNECTIONS)?;
-    let (forks, before) = (forks()?, cpu_ns(daemon.pid())?);
+    let (forks, before) = (forks()?, threads(daemon.pid())?);
     // A measurement lasts; no condition ends it.
     std::thread::sleep(IDLE);
-    let (forks, after) = (self::forks()? - forks, cpu_ns(daemon.pid())?);
-    let share = |ns: u64| 100.0 * ns as f64 / IDLE.as_nanos() as f64;
-    let used = |name: &str| {
-        let of = |list: &[(String, u64)]| {
-            list.iter()
-                .filter(|(it, _)| it == name)
-                .map(|it| it.1)
-                .sum()
-        };
-        let (before, after): (u64, u64) = (of(&before), of(&after));
-        after.saturating_sub(before)
+    let (forks, after) = (self::forks()? - forks, threads(daemon.pid())?);
+    let since = |thread: &Thread| {
+        let then = before.iter().find(|it| it.tid == thread.tid);
+        let (cpu_ns, wakes) = then.map_or((0, 0), |it| (it.cpu_ns, it.wakes));
+        (thread.cpu_ns - cpu_ns, thread.wakes - wakes)
     };
-    let mut names: Vec<&str> = after.iter().map(|(name, _)| &**name).collect();
-    names.dedup();
-    let total: u64 = names.iter().map(|name| used(name)).sum();
+    let share = |ns: u64| 100.0 * ns as f64 / IDLE.as_nanos() as f64;
+    let total: u64 = after.iter().map(|thread| since(thread).0).sum();
     println!(
         "idle daemon, {CONNECTIONS} connections, {} s: {:.3} % of a core (target 0.1 %)",
         IDLE.as_secs(),
         share(total)
     );
-    for name in names {
-        println!("    {name:<16} {:.3} %", share(used(name)));
+    for thread in &after {
+        let (cpu_ns, wakes) = since(thread);
+        println!(
+            "    {:<16} {:.3} %, ran {:.1} times a second",
+            thread.name,
+            share(cpu_ns),
+            wakes as f64 / IDLE.as_secs_f64()
+        );
     }
     println!("    the machine started {forks} processes meanwhile: each exec is looked at");
     let resident = daemon.status()?["resident_bytes"].as_f64();
@@ -104,17 +104,35 @@ fn counted(daemon: &Daemon, count: usize) -> Result<()> {
     })
 }
 
-/// Name and CPU time of each thread.
-fn cpu_ns(pid: u32) -> Result<Vec<(String, u64)>> {
+struct Thread {
+    tid: String,
+    name: String,
+    cpu_ns: u64,
+    /// How often it was given a CPU.
+    wakes: u64,
+}
+
+fn threads(pid: u32) -> Result<Vec<Thread>> {
     let mut threads = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let task: PathBuf = entry?.path();
-        let name = fs::read_to_string(task.join("comm"))?.trim().to_owned();
-        let text = fs::read_to_string(task.join("schedstat"))?;
-        let ran = text.split(' ').next().context("schedstat")?;
-        threads.push((name, ran.parse()?));
+        let task = entry?;
+        let read = |name: &str| fs::read_to_string(task.path().join(name));
+        // Time on a CPU, time that it waited for one, and how often it got it.
+        let text = read("schedstat")?;
+        let numbers: Vec<u64> = text
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<std::result::Result<_, _>>()?;
+        let [cpu_ns, _, wakes] = numbers[..] else {
+            bail!("three numbers: {text}");
+        };
+        threads.push(Thread {
+            tid: task.file_name().to_string_lossy().into_owned(),
+            name: read("comm")?.trim().to_owned(),
+            cpu_ns,
+            wakes,
+        });
     }
-    threads.sort();
     Ok(threads)
 }
 

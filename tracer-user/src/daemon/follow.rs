@@ -27,7 +27,9 @@ impl Daemon {
     pub(super) fn judge(&mut self, now_ns: u64) -> Vec<Decision> {
         let mut seen = observe::look(&self.tracer, &self.config, now_ns);
         let stale = now_ns.saturating_sub(self.holders_at_ns) > HOLDERS_FRESH_NS;
-        if stale && seen.is_critical(&self.config) {
+        // Who holds and who listens matters where something may be done.
+        let may_act = !self.config.unit.is_empty() && self.machine.manual().is_none();
+        if stale && may_act && seen.is_critical(&self.config) {
             self.look_at_holders();
             seen = observe::look(&self.tracer, &self.config, now_ns);
         }

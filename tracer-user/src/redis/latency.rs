@@ -26,8 +26,8 @@ pub struct Summary {
     pub max_us: u64,
 }
 
-/// One probe's samples. Histograms are made when asked for: a minute of probes is a few hundred
-/// samples, three standing histograms would be a hundred times as large.
+/// One probe's samples. The histogram is filled when it is asked for: a minute of probes is a few
+/// hundred samples, three standing histograms would be a hundred times as large.
 #[derive(Clone, Debug, Default)]
 pub struct Latency {
     /// (when it ended, how long it took); the oldest first.
@@ -51,33 +51,32 @@ impl Latency {
         }
     }
 
-    /// None without a sample in the window: no latency is not a latency of zero.
-    pub fn summary(&self, now: Duration, window: Duration) -> Option<Summary> {
-        let mut histogram = Histogram::<u32>::new_with_bounds(1, MAX_US, 3).ok()?;
-        let mut total_us = 0u64;
-        for (at, took_us) in self.samples.iter().rev() {
-            if now.saturating_sub(*at) > window {
-                break;
-            }
-            histogram.saturating_record(*took_us);
-            total_us = total_us.saturating_add(*took_us);
-        }
-        let samples = histogram.len();
-        if samples == 0 {
-            return None;
-        }
-        Some(Summary {
-            window_s: window.as_secs(),
-            samples,
-            average_us: total_us as f64 / samples as f64,
-            p50_us: histogram.value_at_quantile(0.50),
-            p99_us: histogram.value_at_quantile(0.99),
-            max_us: histogram.max(),
-        })
-    }
-
+    /// By window; None without a sample in it: no latency is not a latency of zero.
     pub fn summaries(&self, now: Duration) -> [Option<Summary>; 3] {
-        WINDOWS.map(|window| self.summary(now, window))
+        // No more samples than a u16 counts, and as precise as the P99 of a thousand can be.
+        let Ok(mut histogram) = Histogram::<u16>::new_with_bounds(1, MAX_US, 3) else {
+            return [None; 3];
+        };
+        let mut total_us = 0u64;
+        let mut newest = self.samples.iter().rev().peekable();
+        // A window has all that the shorter ones have: one histogram serves them in turn.
+        WINDOWS.map(|window| {
+            while let Some((_, took_us)) =
+                newest.next_if(|(at, _)| now.saturating_sub(*at) <= window)
+            {
+                histogram.saturating_record(*took_us);
+                total_us = total_us.saturating_add(*took_us);
+            }
+            let samples = histogram.len();
+            (samples > 0).then(|| Summary {
+                window_s: window.as_secs(),
+                samples,
+                average_us: total_us as f64 / samples as f64,
+                p50_us: histogram.value_at_quantile(0.50),
+                p99_us: histogram.value_at_quantile(0.99),
+                max_us: histogram.max(),
+            })
+        })
     }
 }
 
@@ -91,8 +90,9 @@ pub struct Target {
 
 impl Target {
     /// None without samples.
-    pub fn is_met(&self, latency: &Latency, now: Duration) -> Option<bool> {
-        let seen = latency.summary(now, self.window)?;
+    pub fn is_met(&self, windows: &[Option<Summary>; 3]) -> Option<bool> {
+        let mut seen = windows.iter().flatten();
+        let seen = seen.find(|it| it.window_s == self.window.as_secs())?;
         let below = |limit: Option<Duration>, us: f64| {
             limit.is_none_or(|limit| us <= limit.as_secs_f64() * 1e6)
         };
@@ -130,7 +130,8 @@ mod tests {
         for sample in 1..=100u64 {
             latency.record(s(1), Duration::from_micros(sample * 100));
         }
-        let seen = latency.summary(s(1), s(5)).expect("samples");
+        let [five, ..] = latency.summaries(s(1));
+        let seen = five.expect("samples");
         assert!(seen.p99_us.abs_diff(9_900) <= 10, "{seen:?}");
         assert!(seen.p50_us.abs_diff(5_000) <= 5, "{seen:?}");
         assert!(seen.max_us.abs_diff(10_000) <= 10, "{seen:?}");
@@ -140,7 +141,8 @@ mod tests {
     fn old_samples_are_gone_and_no_sample_is_no_latency() {
         let mut latency = Latency::default();
         latency.record(s(0), s(1));
-        assert_eq!(latency.summary(s(10), s(5)), None);
+        assert_eq!(latency.summaries(s(10))[0], None);
+        assert!(latency.summaries(s(10))[1].is_some());
         latency.record(s(100), Duration::from_micros(5));
         assert_eq!(latency.samples.len(), 1);
         for _ in 0..5000 {
@@ -157,10 +159,10 @@ mod tests {
             average: Some(Duration::from_millis(1)),
             p99: Some(Duration::from_millis(4)),
         };
-        assert_eq!(target.is_met(&latency, s(0)), None);
+        assert_eq!(target.is_met(&latency.summaries(s(0))), None);
         latency.record(s(0), Duration::from_micros(900));
-        assert_eq!(target.is_met(&latency, s(0)), Some(true));
+        assert_eq!(target.is_met(&latency.summaries(s(0))), Some(true));
         latency.record(s(0), Duration::from_micros(9000));
-        assert_eq!(target.is_met(&latency, s(0)), Some(false));
+        assert_eq!(target.is_met(&latency.summaries(s(0))), Some(false));
     }
 }

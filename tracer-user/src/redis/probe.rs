@@ -14,7 +14,7 @@ use super::connection::{Connection, ConnectionError};
 use super::endpoint::{Endpoint, EndpointError};
 use super::health::{Answer, Health, HealthChange};
 use super::info::{Rates, ServerInfo};
-use super::latency::{Latency, Summary, Target, WINDOWS};
+use super::latency::{Latency, Summary, Target};
 use crate::config::{self, template};
 use crate::policy::observation::{RedisState, RedisView};
 
@@ -111,10 +111,11 @@ impl Probe {
 
     fn view(&self, now: Duration) -> ProbeView {
         let wanted = self.target.average.or(self.target.p99);
+        let windows = self.latency.summaries(now);
         ProbeView {
             name: self.name.clone(),
-            windows: WINDOWS.map(|window| self.latency.summary(now, window)),
-            target_met: wanted.and_then(|_| self.target.is_met(&self.latency, now)),
+            windows,
+            target_met: wanted.and_then(|_| self.target.is_met(&windows)),
             error: self.error.clone(),
         }
     }

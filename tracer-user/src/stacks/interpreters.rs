@@ -1,11 +1,13 @@
 //! The interpreters: which processes run one, how the kernel side walks it, and what its frames are.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
+use super::modules::{Mapping, executables_named};
 use super::php;
 use super::python::{self, CodeReader, Looked};
 use super::resolver::{is_started_at, start_ticks};
@@ -83,7 +85,8 @@ const RUNTIMES_MAX: usize = 16_384;
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
 const LOOKED_MAX: usize = 4_096;
 const FIRST_ROUND_MAX: Duration = Duration::from_secs(2);
-/// After exec: libraries are mapped within milliseconds, the runtime is up some later.
+/// After exec: libraries are mapped within milliseconds, the runtime is up some later. Most
+/// programs that a machine starts and forgets are gone by the first.
 const TRIES: [Duration; 6] = [
     Duration::from_millis(15),
     Duration::from_millis(40),
@@ -92,6 +95,9 @@ const TRIES: [Duration; 6] = [
     Duration::from_millis(600),
     Duration::from_millis(2_000),
 ];
+/// A process that runs something else may still map an interpreter: it is looked at once more,
+/// after the pause of this try.
+const LATE: usize = 3;
 
 /// What naming the frames of one process needs to know.
 #[derive(Debug, PartialEq, Eq)]
@@ -108,15 +114,27 @@ struct Discovery {
 }
 
 impl Discovery {
-    fn look(&mut self, pid: u32) -> Looked<(Runtime, FrameLayout)> {
-        match self.python.look(pid) {
+    fn look(
+        &mut self,
+        pid: u32,
+        process_dir: &Path,
+        mappings: &[Mapping],
+    ) -> Looked<(Runtime, FrameLayout)> {
+        match self.python.look(pid, process_dir, mappings) {
             Looked::Nothing => {
-                let found = self.php.look(pid);
+                let found = self.php.look(pid, process_dir, mappings);
                 found.map(|layout| (Runtime::Php, layout))
             }
             found => found.map(|(runtime, layout)| (Runtime::Python(runtime), layout)),
         }
     }
+}
+
+/// What a process maps of files that may be an interpreter; `None` if it ended.
+fn interpreters_mapped(process_dir: &Path) -> Option<Vec<Mapping>> {
+    executables_named(process_dir, |name| {
+        python::Discovery::may_be(name) || php::Discovery::may_be(name)
+    })
 }
 
 /// What is known of each runtime, by the number that comes back with its frames.
@@ -163,9 +181,17 @@ impl Runtimes {
     }
 }
 
+/// Whom to look at.
+enum Job {
+    /// Called exec just now.
+    Started(u32),
+    /// Connects, and its interpreter is not known.
+    Connects(u32),
+}
+
 /// Owned by whoever reads the ring: names frames at once, and has processes looked at elsewhere.
 pub(super) struct Interpreters {
-    jobs: SyncSender<u32>,
+    jobs: SyncSender<Job>,
     runtimes: Arc<Runtimes>,
     code: CodeReader,
     looked: HashMap<ProcessKey, Instant>,
@@ -195,7 +221,7 @@ impl Interpreters {
     /// The process called exec.
     pub(super) fn look(&self, process: ProcessKey) {
         // Full: its first connect asks again.
-        let _: Result<(), TrySendError<u32>> = self.jobs.try_send(process.pid);
+        let _: Result<(), TrySendError<Job>> = self.jobs.try_send(Job::Started(process.pid));
     }
 
     /// Reads the names now: later the code may be gone.
@@ -242,23 +268,23 @@ impl Interpreters {
             return;
         }
         looked.insert_entry(now);
-        self.look(process);
+        let _ = self.jobs.try_send(Job::Connects(process.pid));
     }
 }
 
 fn look_around(
-    todo: &Receiver<u32>,
+    todo: &Receiver<Job>,
     runtimes: &Runtimes,
     mut announce: impl FnMut(&Announcement),
     ready: &SyncSender<()>,
 ) {
     let mut discovery = Discovery::default();
-    // When to look at which process again, and how often it was looked at.
+    // When to look at which process, and which try is the next then.
     let mut due: BTreeMap<(Instant, u32), usize> = BTreeMap::new();
     for pid in every_pid() {
         let looked = look(&mut discovery, runtimes, pid, &mut announce);
         if matches!(looked, Looked::NotYet) {
-            due.insert((Instant::now() + TRIES[0], pid), 0);
+            due.insert((Instant::now() + TRIES[0], pid), 1);
         }
     }
     let _ = ready.try_send(());
@@ -271,24 +297,27 @@ fn look_around(
             None => todo.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match job {
-            Ok(pid) if due.len() < WAITING_MAX => {
+            Ok(_) if due.len() >= WAITING_MAX => {}
+            Ok(Job::Started(pid)) => {
+                due.insert((Instant::now() + TRIES[0], pid), 1);
+            }
+            Ok(Job::Connects(pid)) => {
                 due.insert((now, pid), 0);
             }
-            Ok(_) => {}
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 let Some(((_, pid), tries)) = due.pop_first() else {
                     continue;
                 };
-                let looked = look(&mut discovery, runtimes, pid, &mut announce);
-                // A process that runs something else may still map an interpreter: seldom.
-                let step = match looked {
-                    Looked::NotYet => 1,
-                    Looked::Nothing => 3,
-                    Looked::Found(()) | Looked::Refused(_) | Looked::Ended => continue,
+                let next = match look(&mut discovery, runtimes, pid, &mut announce) {
+                    Looked::NotYet => tries,
+                    Looked::Nothing if tries <= LATE => LATE,
+                    Looked::Nothing | Looked::Found(()) | Looked::Refused(_) | Looked::Ended => {
+                        continue;
+                    }
                 };
-                if let Some(pause) = TRIES.get(tries) {
-                    due.insert((Instant::now() + *pause, pid), tries + step);
+                if let Some(pause) = TRIES.get(next) {
+                    due.insert((Instant::now() + *pause, pid), next + 1);
                 }
             }
         }
@@ -301,11 +330,18 @@ fn look(
     pid: u32,
     announce: &mut impl FnMut(&Announcement),
 ) -> Looked<()> {
-    let ticks = || start_ticks(&fs::read(format!("/proc/{pid}/stat")).ok()?);
-    let Some(start_ticks) = ticks() else {
+    let process_dir = PathBuf::from(format!("/proc/{pid}"));
+    match interpreters_mapped(&process_dir) {
+        None => return Looked::Ended,
+        // Nearly all that call exec: one file tells.
+        Some(mappings) if mappings.is_empty() => return Looked::Nothing,
+        Some(_) => {}
+    }
+    let ticks = || start_ticks(&fs::read(process_dir.join("stat")).ok()?);
+    let (Some(start_ticks), Some(mappings)) = (ticks(), interpreters_mapped(&process_dir)) else {
         return Looked::Ended;
     };
-    let looked = discovery.look(pid);
+    let looked = discovery.look(pid, &process_dir, &mappings);
     // Still the same process: what was read was its own.
     if ticks() != Some(start_ticks) {
         return Looked::Ended;

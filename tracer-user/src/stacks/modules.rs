@@ -41,6 +41,11 @@ impl Mapping {
         (!self.path.is_empty()).then(|| self.path.to_string())
     }
 
+    /// The last part of its path.
+    pub(super) fn file_name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         self.range == other.range
             && self.offset == other.offset
@@ -139,6 +144,29 @@ fn open_code(
     }
 }
 
+/// The executable mappings of files whose names are `wanted`; `None` if the process ended.
+///
+/// Asked of every process that calls exec: a line of another file is not even parsed.
+pub(super) fn executables_named(
+    process_dir: &Path,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> Option<Vec<Mapping>> {
+    let maps = File::open(process_dir.join("maps")).ok()?;
+    let mut lines = BufReader::new(maps.take(MAPS_MAX_BYTES));
+    let mut line = Vec::new();
+    let mut found = Vec::new();
+    loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line).ok()? == 0 {
+            return Some(found);
+        }
+        let name = line.rsplit(|byte| *byte == b'/').next();
+        if name.is_some_and(&wanted) {
+            found.extend(parse_executable(&String::from_utf8_lossy(&line)));
+        }
+    }
+}
+
 /// map_files leads to the very file that is mapped, whatever its path means now or in another
 /// mount namespace. Its names have no leading zeros, unlike those in maps.
 pub(super) fn open_mapped(process_dir: &Path, mapping: &Mapping) -> io::Result<File> {
@@ -221,6 +249,18 @@ mod tests {
     #[test]
     fn mappings_without_code_are_left_out() {
         assert!(parse_executable("1000-2000 rw-p 00000000 00:00 0 [heap]").is_none());
+    }
+
+    #[test]
+    fn executables_are_found_by_the_name_of_their_file() {
+        let own = std::env::current_exe().expect("our own program");
+        let name = own.file_name().expect("a name").as_encoded_bytes();
+        let found = executables_named(Path::new("/proc/self"), |it| it.starts_with(name));
+        let found = found.expect("we live");
+        assert!(found.iter().any(|it| it.file_name().as_bytes() == name));
+        let none = executables_named(Path::new("/proc/self"), |it| it.starts_with(b"libpython9."));
+        assert!(none.is_some_and(|none| none.is_empty()));
+        assert!(executables_named(Path::new("/proc/0"), |_| true).is_none());
     }
 
     proptest! {

@@ -5,17 +5,15 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::elf::{Elf, ElfSource, u16_at, u32_at, u64_at};
 use super::interpreters::{FrameLayout, Root};
-use super::modules::{Mapping, open_mapped, parse_executable};
+use super::modules::{Mapping, open_mapped};
 use super::python::{Looked, Memory};
 use super::{Frame, FrameKind};
 
-const MAPS_MAX_BYTES: u64 = 1 << 20;
 const FILES_MAX: usize = 64;
 const TABLE_MAX_BYTES: u64 = 16 << 20;
 const SYMBOL_BYTES: usize = 24;
@@ -61,11 +59,24 @@ pub(super) struct Discovery {
 }
 
 impl Discovery {
-    pub(super) fn look(&mut self, pid: u32) -> Looked<FrameLayout> {
-        let process_dir = PathBuf::from(format!("/proc/{pid}"));
+    /// Whether a file of this name may be PHP: `php8.2`, `php-fpm8.2`, `libphp.so`, `php`.
+    pub(super) fn may_be(name: &[u8]) -> bool {
+        name.starts_with(b"php") || name.starts_with(b"libphp")
+    }
+
+    /// Looks through what a process maps of files that may be an interpreter.
+    pub(super) fn look(
+        &mut self,
+        pid: u32,
+        process_dir: &Path,
+        mappings: &[Mapping],
+    ) -> Looked<FrameLayout> {
         let mut looked = Looked::Nothing;
-        for mapping in mappings(&process_dir).unwrap_or_default() {
-            let Ok(file) = open_mapped(&process_dir, &mapping) else {
+        for mapping in mappings {
+            if !Self::may_be(mapping.file_name().as_bytes()) {
+                continue;
+            }
+            let Ok(file) = open_mapped(process_dir, mapping) else {
                 continue;
             };
             // Thread-safe builds have no such variable, and are not known here.
@@ -92,26 +103,6 @@ impl Discovery {
         }
         let read = self.files.entry(key).or_insert_with(|| read_globals(file));
         read.as_ref()
-    }
-}
-
-/// Files that may be PHP: `php8.2`, `php-fpm8.2`, `libphp.so`, `php`.
-fn mappings(process_dir: &std::path::Path) -> Option<Vec<Mapping>> {
-    let maps = File::open(process_dir.join("maps")).ok()?;
-    let mut lines = BufReader::new(maps.take(MAPS_MAX_BYTES));
-    let mut line = Vec::new();
-    let mut found = Vec::new();
-    loop {
-        line.clear();
-        if lines.read_until(b'\n', &mut line).ok()? == 0 {
-            return Some(found);
-        }
-        if let Some(mapping) = parse_executable(&String::from_utf8_lossy(&line)) {
-            let name = mapping.path.rsplit('/').next().unwrap_or_default();
-            if name.starts_with("php") || name.starts_with("libphp") {
-                found.push(mapping);
-            }
-        }
     }
 }
 

@@ -1,14 +1,12 @@
 //! Discovery: from a PID to the CPython that it runs, by maps, ELF file and memory.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use super::super::interpreters::FrameLayout;
-use super::super::modules::{Mapping, open_mapped, parse_executable};
+use super::super::modules::{Mapping, open_mapped};
 use super::code::CodeMembers;
 use super::layout::{Layout, RUNTIME_HEAD_BYTES, Version};
 use super::memory::Memory;
@@ -16,7 +14,6 @@ use super::symbols::{SymbolFile, Symbols};
 use super::thread_state::find_slot;
 use super::{Looked, Runtime};
 
-const MAPS_MAX_BYTES: u64 = 1 << 20;
 const FILES_MAX: usize = 64;
 
 /// A file as long as nobody writes it.
@@ -29,21 +26,35 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    pub(crate) fn look(&mut self, pid: u32) -> Looked<(Runtime, FrameLayout)> {
-        let process_dir = PathBuf::from(format!("/proc/{pid}"));
-        let Some(mappings) = interpreter_mappings(&process_dir) else {
-            return Looked::Ended;
-        };
+    /// Whether a file of this name may be CPython.
+    pub(crate) fn may_be(name: &[u8]) -> bool {
+        name.starts_with(b"libpython3.") || name.starts_with(b"python3.")
+    }
+
+    /// Looks through what a process maps of files that may be an interpreter.
+    pub(crate) fn look(
+        &mut self,
+        pid: u32,
+        process_dir: &Path,
+        mappings: &[Mapping],
+    ) -> Looked<(Runtime, FrameLayout)> {
+        let mut mappings: Vec<_> = mappings
+            .iter()
+            .filter(|it| Self::may_be(it.file_name().as_bytes()))
+            .collect();
+        // Libraries first: a program that links one only starts it.
+        mappings.sort_by_key(|it| !it.file_name().starts_with("lib"));
         let mut looked = Looked::Nothing;
-        for (mapping, name) in &mappings {
+        for mapping in mappings {
             // A program without the symbols is one whose library is about to be mapped.
             looked = Looked::NotYet;
-            let Some(file) = self.file(&process_dir, mapping) else {
+            let Some(file) = self.file(process_dir, mapping) else {
                 continue;
             };
             let Some(bias) = file.elf.bias(mapping.range.start, mapping.offset) else {
                 continue;
             };
+            let name = mapping.file_name();
             match find(Memory::of(pid), &file.symbols, bias, name) {
                 Looked::NotYet => {}
                 found => return found,
@@ -104,29 +115,4 @@ pub(super) fn find(
         members,
     };
     Looked::Found((runtime, layout.frames(slot)))
-}
-
-/// Mapped files that may be CPython, libraries first: a program that links one only starts it.
-/// `None` if the process ended.
-fn interpreter_mappings(process_dir: &Path) -> Option<Vec<(Mapping, String)>> {
-    let maps = File::open(process_dir.join("maps")).ok()?;
-    let mut lines = BufReader::new(maps.take(MAPS_MAX_BYTES));
-    let mut line = Vec::new();
-    let mut found: Vec<(Mapping, String)> = Vec::new();
-    loop {
-        line.clear();
-        if lines.read_until(b'\n', &mut line).ok()? == 0 {
-            break;
-        }
-        let Some(mapping) = parse_executable(&String::from_utf8_lossy(&line)) else {
-            continue;
-        };
-        let name = mapping.path.rsplit('/').next().unwrap_or_default();
-        if name.starts_with("libpython3.") || name.starts_with("python3.") {
-            let name = name.to_owned();
-            found.push((mapping, name));
-        }
-    }
-    found.sort_by_key(|(_, name)| !name.starts_with("lib"));
-    Some(found)
 }
