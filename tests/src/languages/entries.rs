@@ -99,16 +99,15 @@ pub fn entries() -> Vec<Entry> {
             )
         },
         Entry {
-            given: "line tables, `--stack-bytes=65536`",
+            given: "`debug = \"limited\"`, `--stack-bytes=65536`",
             tracer_options: &["--stack-bytes=65536"],
-            shows: Shows::Places("rustc's debug information calls each `{async_fn#0}`"),
             ..entry(
                 "Rust",
                 "redis-rs, tokio",
                 "src/bin/leak_redis_rs_tokio.rs",
                 |_| Ok(Command::new(place::client("leak_redis_rs_tokio")?)),
                 calls(
-                    [""; 3],
+                    SNAKE_CASE,
                     [
                         "client.get_multiplexed_async_connection()",
                         "connection = get_client(",

@@ -35,8 +35,7 @@ pub struct Entry {
     pub shows: Shows,
 }
 
-/// One call of the path: the function, empty where it has no name, and the text of the line that
-/// it calls from.
+/// One call of the path: the function, and the text of the line that it calls from.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     pub function: &'static str,
@@ -48,8 +47,6 @@ pub struct Call {
 pub enum Shows {
     /// Function, file and line of each.
     Lines,
-    /// File and line of each, and why no function.
-    Places(&'static str),
     /// The functions, and why no more.
     Functions(&'static str),
     /// Function, file and line of each, and what labels them.

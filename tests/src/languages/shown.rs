@@ -61,26 +61,19 @@ fn calls_in_order(entry: &Entry, group: &StackGroup) -> Result<Vec<Frame>> {
     let mut rest = group.frames.iter();
     let mut found = Vec::new();
     for call in &entry.calls {
-        let line = match call.function {
-            "" => Some(line_of(call, &source)?),
-            _ => None,
-        };
         let frame = rest
-            .find(|frame| is_call(frame, call, &source, line))
+            .find(|frame| is_call(frame, call, &source))
             .with_context(|| format!("no {} at its place in {}", call.function, chain(group)))?;
         found.push(frame.clone());
     }
     Ok(found)
 }
 
-/// Libraries have functions of these names too. A call without name is told by its line.
-fn is_call(frame: &Frame, call: &Call, source: &Path, line: Option<u32>) -> bool {
+/// Libraries have functions of these names too.
+fn is_call(frame: &Frame, call: &Call, source: &Path) -> bool {
     let file = frame.file.as_deref().map(Path::new);
-    let in_file = file.map(|file| file.file_name() == source.file_name());
-    match line {
-        Some(_) => in_file == Some(true) && frame.line == line,
-        None => in_file != Some(false) && has_name(frame, call.function),
-    }
+    let is_elsewhere = file.is_some_and(|file| file.file_name() != source.file_name());
+    !is_elsewhere && has_name(frame, call.function)
 }
 
 fn name(frame: &Frame) -> &str {

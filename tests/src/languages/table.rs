@@ -18,12 +18,9 @@ pub fn written_table(rows: &[(Entry, Shown)]) -> String {
     let mut table =
         "| language | client | what the report shows | needs |\n|---|---|---|---|\n".to_owned();
     for (entry, shown) in rows {
-        let has_names = !matches!(entry.shows, Shows::Places(_));
-        let frames = shown.frames.iter();
-        let calls: Vec<String> = frames.map(|frame| place(frame, has_names)).collect();
+        let calls: Vec<String> = shown.frames.iter().map(place).collect();
         let what = match entry.shows {
             Shows::Lines | Shows::Told(_) => calls.join(" < "),
-            Shows::Places(why) => format!("{}; no names: {why}", calls.join(" < ")),
             Shows::Functions(why) => format!("{}; no lines: {why}", calls.join(" < ")),
             Shows::Note(note) => format!("\"{note}\""),
         };
@@ -43,7 +40,7 @@ pub fn written_table(rows: &[(Entry, Shown)]) -> String {
 }
 
 /// `` `orders.py:12 get_client` ``
-fn place(frame: &Frame, has_name: bool) -> String {
+fn place(frame: &Frame) -> String {
     let function = frame.function.as_deref().unwrap_or("?");
     // With its path or without, as the compiler's options have it.
     let function = match frame.kind {
@@ -52,7 +49,6 @@ fn place(frame: &Frame, has_name: bool) -> String {
     };
     let file = frame.file.as_deref().map(Path::new);
     match (file.and_then(Path::file_name), frame.line) {
-        (Some(file), Some(line)) if !has_name => format!("`{}:{line}`", file.display()),
         (Some(file), Some(line)) => format!("`{}:{line} {function}`", file.display()),
         _ => format!("`{function}`"),
     }

@@ -14,7 +14,7 @@ pub(super) fn demangle(mangled: &str) -> String {
         let mut bounded = Bounded::default();
         // `{:#}` leaves out the hash. A name that passes the bound is cut, which is no error here.
         let _ = write!(bounded, "{name:#}");
-        return bounded.text;
+        return of_person(&bounded.text).to_owned();
     }
     if mangled.starts_with("_Z")
         && let Some(name) = demangle_cpp(mangled)
@@ -24,6 +24,25 @@ pub(super) fn demangle(mangled: &str) -> String {
     let mut bounded = Bounded::default();
     let _ = bounded.write_str(mangled);
     bounded.text
+}
+
+/// Where rustc put the body of an async function, or of a closure: in the function that a person
+/// wrote. `{closure#0}` in one mangling, `{{closure}}` in the other.
+fn of_person(name: &str) -> &str {
+    let mut function = name;
+    while let Some((outer, last)) = function.rsplit_once("::")
+        && is_nested(last)
+    {
+        function = outer;
+    }
+    function
+}
+
+/// What rustc calls code that has no name of its own; debug information of line tables alone has
+/// no more of a function than this.
+pub(super) fn is_nested(name: &str) -> bool {
+    const KINDS: [&str; 4] = ["{closure", "{{closure", "{async_fn", "{async_block"];
+    name.ends_with('}') && KINDS.iter().any(|kind| name.starts_with(kind))
 }
 
 fn demangle_cpp(mangled: &str) -> Option<String> {
@@ -66,7 +85,7 @@ impl Write for Bounded {
 
 #[cfg(test)]
 mod tests {
-    use super::demangle;
+    use super::{demangle, of_person};
 
     #[test]
     fn rust_names_lose_their_hash() {
@@ -78,6 +97,23 @@ mod tests {
             demangle("_ZN6orders12handle_order17h0123456789abcdefE"),
             "orders::handle_order"
         );
+    }
+
+    #[test]
+    fn async_functions_and_closures_are_the_function_they_stand_in() {
+        assert_eq!(
+            demangle("_ZN6orders10get_client28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE"),
+            "orders::get_client"
+        );
+        assert_eq!(
+            demangle("_RNCNCNvCs4fqI2P2rA04_6orders12handle_order00"),
+            "orders::handle_order"
+        );
+        assert_eq!(
+            of_person("<a::B<{closure#0}> as c::D>::e"),
+            "<a::B<{closure#0}> as c::D>::e"
+        );
+        assert_eq!(of_person("{async_fn#0}"), "{async_fn#0}");
     }
 
     #[test]

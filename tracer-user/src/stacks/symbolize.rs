@@ -8,7 +8,7 @@ use std::rc::Rc;
 use blazesym::symbolize::source::{self, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
 
-use super::demangle::demangle;
+use super::demangle::{demangle, is_nested};
 use super::elf::{Elf, ElfError, ElfSource};
 use super::gopclntab::GoTable;
 use super::images::open_regular;
@@ -96,22 +96,54 @@ impl Names {
                 if debug && !copy.has_debug {
                     continue;
                 }
-                let mut elf = source::Elf::new(copy.path());
-                elf.debug_syms = debug;
-                let answer = self
-                    .symbolizer
-                    .symbolize_single(&Source::Elf(elf), Input::VirtOffset(address));
-                match answer {
-                    Ok(symbolized) => match symbolized.into_sym() {
-                        Some(symbol) if !symbol.name.is_empty() => return frames(&symbol),
-                        _ => break,
-                    },
+                match self.symbolized(copy, address, debug) {
+                    Ok(frames) if frames.is_empty() => break,
+                    Ok(mut frames) => {
+                        if debug {
+                            self.name_outermost(copy, address, &mut frames);
+                        }
+                        return frames;
+                    }
                     // Damaged debug information: the symbols may still be whole.
                     Err(_) => continue,
                 }
             }
         }
         Vec::new()
+    }
+
+    fn symbolized(
+        &self,
+        copy: &PackedElf,
+        address: u64,
+        debug: bool,
+    ) -> blazesym::Result<Vec<NamedFrame>> {
+        let mut elf = source::Elf::new(copy.path());
+        elf.debug_syms = debug;
+        let answer = self
+            .symbolizer
+            .symbolize_single(&Source::Elf(elf), Input::VirtOffset(address))?;
+        let symbol = answer.into_sym().filter(|symbol| !symbol.name.is_empty());
+        Ok(symbol.map(|symbol| frames(&symbol)).unwrap_or_default())
+    }
+
+    /// Line tables have no scopes: an async function's body is `{async_fn#0}` and no more. What was
+    /// not inlined has its full name in the symbols.
+    fn name_outermost(&self, copy: &PackedElf, address: u64, frames: &mut [NamedFrame]) {
+        let Some(outermost) = frames.last_mut() else {
+            return;
+        };
+        if outermost.function.as_deref().is_some_and(is_nested)
+            && let Ok(symbols) = self.symbolized(copy, address, false)
+            && let [
+                NamedFrame {
+                    function: Some(name),
+                    ..
+                },
+            ] = symbols.as_slice()
+        {
+            outermost.function = Some(Rc::clone(name));
+        }
     }
 }
 

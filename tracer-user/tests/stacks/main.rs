@@ -226,7 +226,8 @@ fn a_rust_release_program_is_named_and_demangled() {
         build_rust(&binary, flags);
         let target = Target::spawn(&mut command(&binary, &listener)).expect("a target");
         let stack = resolve(&target);
-        assert_order(&stack, &["get_client", "handle_order", "main", "_start"]);
+        let path = ["get_client", "handle_order", "serve", "main", "_start"];
+        assert_order(&stack, &path);
         assert_eq!(stack.note, None, "{stack:#?}");
         assert!(site_of(&stack).contains("get_client"), "{stack:#?}");
         if flags[0] == "-g" {
