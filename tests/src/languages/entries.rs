@@ -41,6 +41,7 @@ fn entry(
         source,
         command,
         tracer_options: &[],
+        connections: 1,
         calls,
         shows: Shows::Lines,
     }
@@ -145,10 +146,86 @@ pub fn entries() -> Vec<Entry> {
             ),
         ),
         entry(
+            "Python",
+            "redis-py, a pool",
+            "clients/leaks/redis_py_pool.py",
+            |_| python("redis_py_pool.py"),
+            calls(
+                SNAKE_CASE,
+                [
+                    "pool.get_connection()",
+                    "connection = get_client(",
+                    "handle_order(pool)\n    print",
+                ],
+            ),
+        ),
+        entry(
+            "Python",
+            "redis-py, asyncio's pool",
+            "clients/leaks/redis_py_asyncio_pool.py",
+            |_| python("redis_py_asyncio_pool.py"),
+            calls(
+                SNAKE_CASE,
+                [
+                    "pool.get_connection()",
+                    "connection = await get_client(",
+                    "await handle_order(",
+                ],
+            ),
+        ),
+        Entry {
+            connections: 2,
+            ..entry(
+                "Python",
+                "kombu",
+                "clients/leaks/kombu_leak.py",
+                |_| python("kombu_leak.py"),
+                calls(
+                    SNAKE_CASE,
+                    [
+                        "client.default_channel",
+                        "client = get_client(",
+                        "handle_order(f\"redis",
+                    ],
+                ),
+            )
+        },
+        Entry {
+            connections: 2,
+            ..entry(
+                "Python",
+                "celery",
+                "clients/leaks/celery_leak.py",
+                |_| python("celery_leak.py"),
+                calls(
+                    SNAKE_CASE,
+                    [
+                        "app.send_task(",
+                        "client = get_client(",
+                        "handle_order(app)\n    print",
+                    ],
+                ),
+            )
+        },
+        entry(
             "PHP",
             "phpredis",
             "clients/leaks/phpredis.php",
             |_| php("phpredis.php"),
+            calls(
+                SNAKE_CASE,
+                [
+                    "$client->connect(",
+                    "$client = get_client(",
+                    "Orders::handle_order(",
+                ],
+            ),
+        ),
+        entry(
+            "PHP",
+            "Predis",
+            "clients/leaks/predis.php",
+            |_| php("predis.php"),
             calls(
                 SNAKE_CASE,
                 [

@@ -30,6 +30,8 @@ pub struct Entry {
     pub command: fn(u16) -> Result<Command>,
     /// What the tracer is to be told for it.
     pub tracer_options: &'static [&'static str],
+    /// So many are opened for an order, each by a stack of the library's own.
+    pub connections: u64,
     /// The call path, innermost first.
     pub calls: [Call; 3],
     pub shows: Shows,

@@ -14,14 +14,15 @@ pub struct Shown {
     pub frames: Vec<Frame>,
 }
 
-/// Compares the report with the entry: every leaked connection of `pid` in one group, each call of
+/// Compares the report with the entry: every leaked connection of `pid` is there, with each call of
 /// the path in its place, at its line.
 pub fn shown(entry: &Entry, report: &Report, pid: u32, orders: u64) -> Result<Shown> {
+    let leaked = orders * entry.connections;
     let groups: Vec<&StackGroup> = report.of(pid).flat_map(|opener| &opener.stacks).collect();
     let outstanding: u64 = groups.iter().map(|group| group.outstanding).sum();
     ensure!(
-        outstanding == orders,
-        "{outstanding} outstanding, {orders} leaked"
+        outstanding == leaked,
+        "{outstanding} outstanding, {leaked} leaked"
     );
     if let Shows::Note(expected) = entry.shows {
         for group in &groups {
@@ -30,10 +31,19 @@ pub fn shown(entry: &Entry, report: &Report, pid: u32, orders: u64) -> Result<Sh
         }
         return Ok(Shown { frames: Vec::new() });
     }
-    let [group] = groups.as_slice() else {
+    if groups.len() as u64 != entry.connections {
         let chains: Vec<String> = groups.iter().map(|group| chain(group)).collect();
-        bail!("one call path, not\n{}", chains.join("\n"));
-    };
+        bail!("{} stacks, not\n{}", entry.connections, chains.join("\n"));
+    }
+    let mut frames = Vec::new();
+    for group in groups {
+        frames = shown_of(entry, group)?;
+    }
+    Ok(Shown { frames })
+}
+
+/// The frames of the path in one group.
+fn shown_of(entry: &Entry, group: &StackGroup) -> Result<Vec<Frame>> {
     let frames = calls_in_order(entry, group)?;
     ensure_site(group, &frames[0])?;
     if !matches!(entry.shows, Shows::Functions(_)) {
@@ -47,7 +57,7 @@ pub fn shown(entry: &Entry, report: &Report, pid: u32, orders: u64) -> Result<Sh
             ensure_line(frame, call, &source)?;
         }
     }
-    Ok(Shown { frames })
+    Ok(frames)
 }
 
 fn chain(group: &StackGroup) -> String {

@@ -82,6 +82,7 @@ const EVERYWHERE: &[Package] = &[
     ),
     package("php-cli", Scope::Tests, Instead::Program("php")),
     package("php-redis", Scope::Tests, Instead::Nothing),
+    package("php-predis", Scope::Tests, Instead::Nothing),
     package(
         "openjdk-17-jdk-headless",
         Scope::Tests,
