@@ -20,8 +20,8 @@ pub(super) async fn run(args: DaemonArgs) -> Result<ExitCode> {
     let options = DaemonOptions {
         config_file: config_file(args.config),
         dry_run: args.dry_run,
-        family: args.probes.forced(),
-        btf: args.btf.btf,
+        family: args.hooks.probes.forced(),
+        btf: args.hooks.btf.btf,
     };
     if args.check_config {
         options.config()?;

@@ -105,8 +105,8 @@ pub(super) async fn run(args: GuardArgs) -> Result<ExitCode> {
 fn options(args: &GuardArgs) -> Options {
     Options {
         ports: args.ports.ports.clone(),
-        family: args.probes.forced(),
-        btf: args.btf.btf.clone(),
+        family: args.hooks.probes.forced(),
+        btf: args.hooks.btf.btf.clone(),
         follow_children: true,
         ..Options::default()
     }

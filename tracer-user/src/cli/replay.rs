@@ -10,7 +10,12 @@ use crate::report::clean;
 pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode> {
     let judging = judging(&args.judging)?;
     let (report, cut) = recorded(&args.recording, &judging)?;
-    output::print(&render(&report, &judging.sites, args.output, args.sockets)?)?;
+    output::print(&render(
+        &report,
+        &judging.sites,
+        args.printed.output,
+        args.printed.sockets,
+    )?)?;
     let Some(cut) = cut else {
         return Ok(ExitCode::SUCCESS);
     };

@@ -56,13 +56,18 @@ pub(super) async fn run(args: ReportArgs) -> Result<ExitCode> {
         report
     };
     let selection = Selection {
-        pids: args.pids,
-        units: args.units,
+        pids: args.picked.pids,
+        units: args.picked.units,
         namespaces: Vec::new(),
         sites: args.sites,
     };
     selection.apply(&mut report);
-    output::print(&render(&report, &judging.sites, args.output, args.sockets)?)?;
+    output::print(&render(
+        &report,
+        &judging.sites,
+        args.printed.output,
+        args.printed.sockets,
+    )?)?;
     Ok(code)
 }
 

@@ -36,7 +36,7 @@ const HOLDERS_AGE_MAX: Duration = Duration::from_secs(5);
 const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
-    for pid in &args.pids {
+    for pid in &args.picked.pids {
         if !fs::exists(format!("/proc/{pid}"))? {
             bail!("failed to find process {pid}: no such process; list them with `ps`");
         }
@@ -54,7 +54,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
     }
     output::say(&announcement(&args.ports.ports, tracer.probes()));
 
-    let live = args.output == ReportFormat::Table && io::stdout().is_terminal();
+    let live = args.printed.output == ReportFormat::Table && io::stdout().is_terminal();
     let started = Instant::now();
     let deadline = args.duration.map(|duration| started + duration);
     let mut redraw = interval(REDRAW);
@@ -89,7 +89,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
     tracer.reconcile()?;
     let report = filtered(tracer.finish()?, &args);
     complain_of_recording(&mut tracer, &mut code);
-    let report = render(&report, &rules, args.output, args.sockets)?;
+    let report = render(&report, &rules, args.printed.output, args.printed.sockets)?;
     if live {
         output::print(CLEAR)?;
     }
@@ -108,8 +108,8 @@ fn complain_of_recording(tracer: &mut Tracer, code: &mut ExitCode) {
 fn options(args: &TraceArgs) -> Options {
     Options {
         ports: args.ports.ports.clone(),
-        family: args.probes.forced(),
-        btf: args.btf.btf.clone(),
+        family: args.hooks.probes.forced(),
+        btf: args.hooks.btf.btf.clone(),
         stack_bytes: args.stack_bytes,
         max_sockets: args.max_sockets,
         ring_bytes: args.ring_bytes,
@@ -138,8 +138,8 @@ async fn until(deadline: Option<Instant>) {
 /// Only the openers that were asked for; the totals stay those of the host.
 fn filtered(mut report: Report, args: &TraceArgs) -> Report {
     let selection = Selection {
-        pids: args.pids.clone(),
-        units: args.units.clone(),
+        pids: args.picked.pids.clone(),
+        units: args.picked.units.clone(),
         namespaces: args.namespaces.clone(),
         sites: Vec::new(),
     };
@@ -158,7 +158,7 @@ fn frame(report: &Report, rules: &SiteRules, args: &TraceArgs, started: Instant)
         .map(|duration| format!(" of {}", humantime::format_duration(duration)))
         .unwrap_or_default();
     let events = report.totals.events.map_or(0, |events| events.delivered);
-    let table = report::table(report, rules, output::style(args.sockets));
+    let table = report::table(report, rules, output::style(args.printed.sockets));
     let rows = output::terminal_size().map_or(usize::MAX, |(_, rows)| rows);
     let mut lines: Vec<&str> = table.lines().collect();
     let hidden = lines.len().saturating_sub(rows.saturating_sub(3));

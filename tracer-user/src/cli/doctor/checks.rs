@@ -14,7 +14,7 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn diagnose(args: &DoctorArgs) -> Diagnosis {
     let host = Host::here();
-    let btf = args.btf.btf.clone();
+    let btf = args.hooks.btf.btf.clone();
     let mut checks = vec![
         kernel(&host.kernel),
         capabilities(),
@@ -23,7 +23,7 @@ pub(super) async fn diagnose(args: &DoctorArgs) -> Diagnosis {
         perf_event_paranoid(),
         memlock(&host.kernel),
     ];
-    let programs = hooks(args.probes.forced(), btf.as_ref(), &mut checks);
+    let programs = hooks(args.hooks.probes.forced(), btf.as_ref(), &mut checks);
     for family in [Family::Fentry, Family::Kprobe] {
         checks.push(availability(family, btf.clone()));
     }

@@ -37,8 +37,8 @@ impl Traced {
         let u32_of = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
         let options = Options {
             ports: watches.iter().map(|watch| watch.port).collect(),
-            family: args.probes.forced(),
-            btf: args.btf.btf.clone(),
+            family: args.hooks.probes.forced(),
+            btf: args.hooks.btf.btf.clone(),
             stack_bytes: u32_of(config.limits.stack_bytes),
             max_sockets: config.limits.max_sockets,
             ring_bytes: u32_of(config.limits.ring_bytes),

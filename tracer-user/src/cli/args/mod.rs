@@ -1,11 +1,17 @@
 //! The arguments. Parsing only validates; touching the system comes later.
 
+mod hooks;
+mod printed;
+mod value;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand};
 
+pub(super) use self::hooks::{BtfArgs, HookArgs};
+pub(super) use self::printed::{Format, PickedArgs, PrintedArgs, ReportFormat};
+use self::value::{duration, interval, port, ring_bytes, stack_bytes};
 use super::moment::{self, Moment};
-use crate::kernel::Family;
 
 /// Says which process opened every TCP connection to Redis that is still open, from which line
 /// of code, and whether it leaks.
@@ -81,11 +87,8 @@ pub(super) struct DaemonArgs {
     /// Log what would be done, and do nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// How connect, close and accept are hooked
-    #[arg(long, value_enum, default_value_t = ProbeChoice::Auto)]
-    pub(super) probes: ProbeChoice,
     #[command(flatten)]
-    pub(super) btf: BtfArgs,
+    pub(super) hooks: HookArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -150,26 +153,16 @@ pub(super) struct TraceArgs {
     pub(super) duration: Option<Duration>,
     #[command(flatten)]
     pub(super) ports: PortArgs,
-    /// Show only this process; can be given several times
-    #[arg(long = "pid", value_name = "PID")]
-    pub(super) pids: Vec<u32>,
-    /// Show only the processes of this systemd unit; can be given several times
-    #[arg(long = "unit", value_name = "NAME")]
-    pub(super) units: Vec<String>,
+    #[command(flatten)]
+    pub(super) picked: PickedArgs,
     /// Show only sockets of this network namespace: its inode, as in /proc/PID/ns/net; can be
     /// given several times
     #[arg(long = "netns", value_name = "INODE")]
     pub(super) namespaces: Vec<u32>,
-    #[arg(short, long, value_enum, default_value_t = ReportFormat::Table)]
-    pub(super) output: ReportFormat,
-    /// List every socket below its opener
-    #[arg(long)]
-    pub(super) sockets: bool,
-    /// How connect, close and accept are hooked
-    #[arg(long, value_enum, default_value_t = ProbeChoice::Auto)]
-    pub(super) probes: ProbeChoice,
     #[command(flatten)]
-    pub(super) btf: BtfArgs,
+    pub(super) printed: PrintedArgs,
+    #[command(flatten)]
+    pub(super) hooks: HookArgs,
     /// Largest copy of the user stack at connect, bytes; 0 takes no stacks
     #[arg(long, value_name = "BYTES", default_value_t = 32 * 1024, value_parser = stack_bytes)]
     pub(super) stack_bytes: u32,
@@ -205,11 +198,8 @@ pub(super) struct TopArgs {
     /// Look again this often
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
     pub(super) interval: Duration,
-    /// How connect, close and accept are hooked, where no daemon is asked
-    #[arg(long, value_enum, default_value_t = ProbeChoice::Auto)]
-    pub(super) probes: ProbeChoice,
     #[command(flatten)]
-    pub(super) btf: BtfArgs,
+    pub(super) hooks: HookArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -227,11 +217,8 @@ pub(super) struct GuardArgs {
     pub(super) github: bool,
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
-    /// How connect, close and accept are hooked
-    #[arg(long, value_enum, default_value_t = ProbeChoice::Auto)]
-    pub(super) probes: ProbeChoice,
     #[command(flatten)]
-    pub(super) btf: BtfArgs,
+    pub(super) hooks: HookArgs,
     /// The command and its arguments
     #[arg(value_name = "COMMAND", required = true, last = true)]
     pub(super) command: Vec<OsString>,
@@ -244,11 +231,8 @@ pub(super) struct ReplayArgs {
     pub(super) recording: PathBuf,
     #[command(flatten)]
     pub(super) judging: JudgingArgs,
-    #[arg(short, long, value_enum, default_value_t = ReportFormat::Table)]
-    pub(super) output: ReportFormat,
-    /// List every socket below its opener
-    #[arg(long)]
-    pub(super) sockets: bool,
+    #[command(flatten)]
+    pub(super) printed: PrintedArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -269,20 +253,13 @@ pub(super) struct ReportArgs {
     /// From a report that was kept with `-o json`
     #[arg(long, value_name = "FILE", group = "source")]
     pub(super) report: Option<PathBuf>,
-    /// Show only this process; can be given several times
-    #[arg(long = "pid", value_name = "PID")]
-    pub(super) pids: Vec<u32>,
-    /// Show only the processes of this systemd unit; can be given several times
-    #[arg(long = "unit", value_name = "NAME")]
-    pub(super) units: Vec<String>,
+    #[command(flatten)]
+    pub(super) picked: PickedArgs,
     /// Show only what was opened there: FUNCTION, FILE or FILE:LINE; can be given several times
     #[arg(long = "site", value_name = "SITE")]
     pub(super) sites: Vec<String>,
-    #[arg(short, long, value_enum, default_value_t = ReportFormat::Table)]
-    pub(super) output: ReportFormat,
-    /// List every socket below its opener
-    #[arg(long)]
-    pub(super) sockets: bool,
+    #[command(flatten)]
+    pub(super) printed: PrintedArgs,
     #[command(flatten)]
     pub(super) control: ControlArgs,
 }
@@ -325,11 +302,8 @@ pub(super) struct DoctorArgs {
     pub(super) ports: PortArgs,
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
-    /// How connect, close and accept are to be hooked
-    #[arg(long, value_enum, default_value_t = ProbeChoice::Auto)]
-    pub(super) probes: ProbeChoice,
     #[command(flatten)]
-    pub(super) btf: BtfArgs,
+    pub(super) hooks: HookArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -351,97 +325,6 @@ pub(super) struct JudgingArgs {
     /// /etc/connleak/connleak.toml where it exists, else built-in defaults
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(super) struct BtfArgs {
-    /// Type information of this kernel, where /sys/kernel/btf/vmlinux is missing
-    #[arg(long, value_name = "FILE")]
-    pub(super) btf: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    Table,
-    Json,
-}
-
-/// The formats of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ReportFormat {
-    /// For people
-    Table,
-    /// One object
-    Json,
-    /// One object a line: the report's head, then each opener and server
-    Ndjson,
-    /// One row for each opener and site
-    Csv,
-    /// One page that needs nothing but itself
-    Html,
-    /// Folded stacks, for flame graph tools and speedscope
-    Folded,
-    /// An interactive flame graph, SVG
-    Flamegraph,
-    /// A gzipped profile, for `go tool pprof`
-    Pprof,
-    /// Metrics, for the text-file collector
-    Prometheus,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ProbeChoice {
-    /// The best that this kernel allows, for each hook
-    Auto,
-    Fentry,
-    Kprobe,
-    Tracepoint,
-}
-
-impl ProbeChoice {
-    pub(super) fn forced(self) -> Option<Family> {
-        match self {
-            Self::Auto => None,
-            Self::Fentry => Some(Family::Fentry),
-            Self::Kprobe => Some(Family::Kprobe),
-            Self::Tracepoint => Some(Family::Tracepoint),
-        }
-    }
-}
-
-fn port(text: &str) -> Result<u16, String> {
-    match text.parse() {
-        Ok(port) if port != 0 => Ok(port),
-        _ => Err("a port is a number from 1 to 65535".to_owned()),
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write 60s or 5m"))
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    let interval = duration(text)?;
-    if interval < Duration::from_millis(100) {
-        return Err("looking more often than every 100ms shows nothing more".to_owned());
-    }
-    Ok(interval)
-}
-
-fn stack_bytes(text: &str) -> Result<u32, String> {
-    let bytes: u32 = text.parse().map_err(|error| format!("{error}"))?;
-    if bytes > 64 * 1024 {
-        return Err("more than 65536 bytes are never copied".to_owned());
-    }
-    Ok(bytes)
-}
-
-fn ring_bytes(text: &str) -> Result<u32, String> {
-    let bytes: u32 = text.parse().map_err(|error| format!("{error}"))?;
-    if !bytes.is_power_of_two() || !(4096..=1 << 30).contains(&bytes) {
-        return Err("must be a power of two from 4096 to 1073741824".to_owned());
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]
