@@ -7,12 +7,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 
 use super::Entry;
-use crate::child;
+use crate::{child, wait};
 
 /// The program of one entry.
 pub struct LeakingClient {
     child: Child,
     stdin: Option<ChildStdin>,
+    /// The process that leaks: the program itself, or one that it started.
+    pid: u32,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -35,11 +37,13 @@ impl LeakingClient {
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("stdout is piped")?;
         let mut client = Self {
+            pid: child.id(),
             child,
             stdin,
             lines: BufReader::new(stdout).lines(),
         };
-        client.wait_for("up")?;
+        let up = client.line()?;
+        ensure!(up == "up", "the client said {up:?} instead of up");
         Ok(client)
     }
 
@@ -48,24 +52,33 @@ impl LeakingClient {
         let stdin = self.stdin.as_mut().context("stdin is piped")?;
         stdin.write_all(b"\n")?;
         stdin.flush()?;
-        self.wait_for("ready")
+        let ready = self.line()?;
+        let rest = ready.strip_prefix("ready");
+        let worker = rest.with_context(|| format!("the client said {ready:?} instead of ready"))?;
+        if !worker.is_empty() {
+            self.pid = worker.trim().parse()?;
+        }
+        Ok(())
     }
 
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
-    fn wait_for(&mut self, word: &str) -> Result<()> {
-        let line = self.lines.next().context("the client ended")??;
-        ensure!(line == word, "the client said {line:?} instead of {word}");
-        Ok(())
+    fn line(&mut self) -> Result<String> {
+        Ok(self.lines.next().context("the client ended")??)
     }
 }
 
 impl Drop for LeakingClient {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // It ends what it started when its stdin ends.
+        drop(self.stdin.take());
+        let ended = wait::until("the client ends", || self.child.try_wait().transpose());
+        if ended.is_err() {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::programs::{go, hiredis, java, node, node_preloaded, php, python, ruby};
+use super::programs::{go, hiredis, java, node, node_preloaded, php, php_fpm, python, ruby};
 use super::{Call, Entry, Shows, call};
 use crate::place;
 
@@ -232,6 +232,20 @@ pub fn entries() -> Vec<Entry> {
                     "$client->connect(",
                     "$client = get_client(",
                     "Orders::handle_order(",
+                ],
+            ),
+        ),
+        entry(
+            "PHP, FPM",
+            "phpredis",
+            "clients/leaks/phpredis_fpm.php",
+            |_| php_fpm("phpredis_fpm.php"),
+            calls(
+                SNAKE_CASE,
+                [
+                    "$client->pconnect(",
+                    "= get_client(",
+                    "handle_order($host, (int)",
                 ],
             ),
         ),

@@ -77,6 +77,13 @@ pub(super) fn php(script: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// Under php-fpm, which runs the script in a worker that it forked.
+pub(super) fn php_fpm(script: &str) -> Result<Command> {
+    let mut command = python("php_fpm.py")?;
+    command.arg(leak_source(script));
+    Ok(command)
+}
+
 pub(super) fn java() -> Result<Command> {
     let classes = compiled("orders", |classes| {
         let mut javac = Command::new("javac");

@@ -129,7 +129,7 @@ pub fn symbol_name(bytes: &[u8]) {
 }
 
 /// The copy of a stack in which a Node process tells its frames.
-pub fn node(bytes: &[u8]) {
+pub fn node_stack(bytes: &[u8]) {
     super::node::fuzz(bytes);
 }
 

@@ -19,12 +19,16 @@ const TABLE_MAX_BYTES: u64 = 16 << 20;
 const SYMBOL_BYTES: usize = 24;
 const NAME_MAX_BYTES: u64 = 1_024;
 
-/// `zend_executor_globals`, Zend/zend_globals.h: vm_stack_end, vm_stack, vm_stack_page_size and
-/// current_execute_data stand in a row.
-const VM_STACK_END: u64 = 464;
+/// `zend_executor_globals`, Zend/zend_globals.h: zend_constants, vm_stack_top, vm_stack_end, vm_stack,
+/// vm_stack_page_size and current_execute_data stand in a row.
+const CONSTANTS: u64 = 448;
 const CURRENT_FRAME: u64 = 488;
 /// ZEND_VM_STACK_PAGE_SIZE, in bytes.
 const VM_STACK_PAGE_BYTES: u64 = 256 << 10;
+
+/// `zend_array`, Zend/zend_types.h: reference count, mask, elements' address, used, elements, size,
+/// and the next free number, which is the least there is where all keys are names.
+const TABLE_BYTES: usize = 48;
 
 /// `zend_execute_data`: the same since 7.0.
 const FRAME_OPLINE: u16 = 0;
@@ -130,15 +134,27 @@ pub(super) fn symbol(table: &[u8], names: &[u8], wanted: &[u8]) -> Option<u64> {
 }
 
 /// The stack's page and its size stand before the current frame, or this is another layout. Between
-/// requests a worker has the size and no page.
+/// requests a worker has the size and no page; before its first, only the table of constants.
 pub(super) fn is_executor(memory: Memory, globals: u64) -> bool {
     let words = globals
-        .checked_add(VM_STACK_END)
-        .and_then(|at| memory.read(at, 24))
+        .checked_add(CONSTANTS)
+        .and_then(|at| memory.read(at, 40))
         .unwrap_or_default();
-    let (end, page, page_bytes) = (u64_at(&words, 0), u64_at(&words, 8), u64_at(&words, 16));
+    let [constants, top, end, page, page_bytes] = [0, 8, 16, 24, 32].map(|at| u64_at(&words, at));
+    if [top, end, page, page_bytes] == [0; 4] {
+        return is_table_of_names(memory, constants);
+    }
     let is_page = end > page && (end - page).is_multiple_of(VM_STACK_PAGE_BYTES);
     page_bytes == VM_STACK_PAGE_BYTES && (page == 0 || is_page)
+}
+
+fn is_table_of_names(memory: Memory, at: u64) -> bool {
+    let Some(table) = memory.read(at, TABLE_BYTES).filter(|_| at != 0) else {
+        return false;
+    };
+    let [used, elements, size] = [24, 28, 32].map(|at| u32_at(&table, at));
+    let is_filled = elements > 0 && elements <= used && used <= size && size.is_power_of_two();
+    is_filled && u64_at(&table, 40) == i64::MIN as u64
 }
 
 fn layout(globals: u64) -> FrameLayout {
@@ -294,6 +310,31 @@ mod tests {
         assert_eq!(frame.function.as_deref(), Some("get_client"));
         assert_eq!(frame.file.as_deref(), Some("/srv/orders.php"));
         assert_eq!(frame.line, Some(9));
+    }
+
+    #[test]
+    fn an_executor_is_known_before_its_first_request_and_between_two() {
+        let table = [1_u64, 0, 0, 0x508 | 0x508 << 32, 0x800, i64::MIN as u64];
+        let is_known = |row: [u64; 5]| {
+            let mut globals = [0_u64; 64];
+            globals[CONSTANTS as usize / 8..][..5].copy_from_slice(&row);
+            is_executor(own(), globals.as_ptr() as u64)
+        };
+        let constants = table.as_ptr() as u64;
+        assert!(is_known([constants, 0, 0, 0, 0]));
+        assert!(is_known([constants, 0, 0, 0, VM_STACK_PAGE_BYTES]));
+        let page = 0x7000_0000_0000;
+        let end = page + VM_STACK_PAGE_BYTES;
+        assert!(is_known([constants, page, end, page, VM_STACK_PAGE_BYTES]));
+        assert!(!is_known([0, 0, 0, 0, 0]));
+        assert!(!is_known([page, 0, 0, 0, 0]));
+        assert!(!is_known([
+            constants,
+            page,
+            end + 8,
+            page,
+            VM_STACK_PAGE_BYTES
+        ]));
     }
 
     #[test]

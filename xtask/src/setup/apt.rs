@@ -81,6 +81,8 @@ const EVERYWHERE: &[Package] = &[
         Instead::Nothing,
     ),
     package("php-cli", Scope::Tests, Instead::Program("php")),
+    // Its service listens on a socket file alone.
+    package("php-fpm", Scope::Tests, Instead::Nothing),
     package("php-redis", Scope::Tests, Instead::Nothing),
     package("php-predis", Scope::Tests, Instead::Nothing),
     package(
