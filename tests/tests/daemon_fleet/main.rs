@@ -15,6 +15,7 @@ use connleak_tests::daemon::Home;
 use connleak_tests::gate::{self, Need};
 use connleak_tests::netns::NetNs;
 use connleak_tests::server::{RedisServer, SocketServer};
+use connleak_tests::tool::read_with;
 use connleak_tests::{place, wait};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -134,6 +135,44 @@ fn fleet_names_the_worst_opener_of_three_hosts() -> Result<()> {
         table.starts_with("30 connections outstanding on 3 hosts"),
         "{table}"
     );
+    Ok(())
+}
+
+/// What any consumer does: it reads entries by their fields, and the report as JSON.
+const CONSUMER: &str = r#"
+import json, redis, sys
+stream = redis.Redis(unix_socket_path=sys.argv[1], decode_responses=True)
+entries = [fields for _, fields in stream.xrange(sys.argv[2])]
+for fields in entries:
+    report = json.loads(fields["report"])
+    for field in ("schema", "host", "boot_id", "generated_at"):
+        assert report[field] == fields[field] != "", fields
+print(len(entries), entries[-1]["boot_id"])
+"#;
+
+#[test]
+fn the_stream_is_plain_json_and_stays_as_short_as_it_is_told() -> Result<()> {
+    if !gate::open("the_stream_is_plain_json", Need::Bpf) {
+        return Ok(());
+    }
+    let dir = TempDir::with_prefix("connleak-fleet-")?;
+    let socket = dir.path().join("redis.sock");
+    // Redis drops whole nodes of entries when it suits it: nodes of one entry suit it at once.
+    let central = SocketServer::start_with(&socket, &["--stream-node-max-entries", "1"])?;
+    let redis = RedisServer::start()?;
+    let home = Home::new()?;
+    exporting(&home, redis.port(), &central.url(), "max_len = 3")?;
+    let daemon = home.start()?;
+    wait::until("more than it is to keep", || {
+        let written = daemon.status().ok()?["stream"]["written"].as_u64()?;
+        (written > 5).then_some(())
+    })?;
+    let socket = socket.to_str().context("a path of text")?;
+    let told = read_with(place::python()?, &["-c", CONSUMER, socket, KEY], "")?;
+    let (length, boot_id) = told.trim().split_once(' ').context("two words")?;
+    ensure!(length == "3", "{length} entries");
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    ensure!(boot_id == boot.trim(), "{boot_id}");
     Ok(())
 }
 
