@@ -10,6 +10,8 @@ mod standing;
 mod verdict;
 #[cfg(test)]
 mod verdict_tests;
+#[cfg(test)]
+mod verdict_world;
 
 pub use fact::{Fact, Part};
 pub use groups::{Group, Groups};

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::model::{Config, Probe, Redis, Unit, Verdicts, Watch};
+use super::model::{Config, Unit, Verdicts, Watch};
+use super::redis::{Probe, Redis};
 use super::rung::Rung;
 use super::site::SiteRule;
 

@@ -1,12 +1,14 @@
 //! The history: samples, level changes, actions and their evidence, kept in one SQLite file.
 //!
 //! `writer` is a thread of its own behind a bounded queue: tracing never waits for a disk. It owns
-//! the `file`, whose tables are in `schema`; `reader` makes reports of a window of it.
+//! the `file`, whose tables are in `schema` and which a sample fills by `rows`; `reader` makes
+//! reports of a window of it.
 
 mod entry;
 mod error;
 mod file;
 mod reader;
+mod rows;
 mod schema;
 #[cfg(test)]
 mod tests;
