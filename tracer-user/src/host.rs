@@ -53,25 +53,6 @@ impl Host {
     }
 }
 
-/// glibc keeps what was freed in small pieces: what a burst needed would stay ours for good.
-pub fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim takes no pointers and may be called at any time.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
-/// VmRSS of this process.
-pub fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
 fn users(passwd: &str) -> HashMap<u32, String> {
     let entry = |line: &str| {
         let mut fields = line.split(':');

@@ -25,6 +25,7 @@ pub mod export;
 pub mod history;
 pub mod host;
 pub mod kernel;
+pub mod memory;
 pub mod metrics;
 pub mod pipeline;
 pub mod policy;

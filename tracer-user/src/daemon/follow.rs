@@ -14,7 +14,7 @@ use super::run::{Daemon, timestamp};
 use super::words;
 use crate::action::evidence::{self, Evidence, EvidenceError};
 use crate::clock;
-use crate::host;
+use crate::memory;
 use crate::policy::decision::{Act, Decision, Subject};
 use crate::policy::level::Level;
 
@@ -203,7 +203,7 @@ impl Daemon {
         let reconciled = reconciled.and_then(|()| self.tracer.forget_ended());
         self.say_failure("reconcile", reconciled);
         self.spare_listeners();
-        host::give_back_memory();
+        memory::give_back();
     }
 
     /// Once when it begins to fail; what works again may be said again.

@@ -14,7 +14,7 @@ use super::status::{
 use super::words;
 use crate::accounting::Owner;
 use crate::clock;
-use crate::host;
+use crate::memory;
 
 /// More openers than a person reads.
 const MAX_OPENERS: usize = 100;
@@ -74,7 +74,7 @@ impl Daemon {
             redis: Probing::report(&self.probing).map(|report| RedisStatus::of(&report)),
             drift: tracer.drift().total(),
             lost: tracer.lost().ok(),
-            resident_bytes: host::resident_bytes(),
+            resident_bytes: memory::resident_bytes(),
             stream: self.exports.stream_status(),
             otlp: self.exports.otlp_status(),
         }

@@ -1,19 +1,29 @@
 //! The kernel's type information (BTF), read once for offsets and features.
 
 use std::{
-    fs,
+    cell::RefCell,
+    collections::HashMap,
+    fs::File,
+    io,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
-use btf_rs::{Btf, Type};
+use btf_rs::{Backend, Btf, Type};
 
 use super::error::KernelError;
+use crate::memory;
 
 pub(super) const SYSTEM_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The types of one kernel.
+///
+/// There are some 150,000 of them, and a dozen are asked for: each is looked for once, and the
+/// others are passed over where they lie instead of being made into values first.
 pub(super) struct KernelTypes {
     btf: Btf,
+    named: RefCell<HashMap<String, Rc<[Type]>>>,
 }
 
 impl KernelTypes {
@@ -23,15 +33,34 @@ impl KernelTypes {
             path: PathBuf::from(path),
             cause,
         };
-        let bytes = fs::read(path).map_err(|error| no_btf(error.to_string()))?;
-        let btf = Btf::from_bytes(&bytes).map_err(|error| no_btf(error.to_string()))?;
-        Ok(Self { btf })
+        let copy = copy(path).map_err(|error| no_btf(error.to_string()))?;
+        let btf = Btf::from_file_with_backend(
+            format!("/proc/self/fd/{}", copy.as_raw_fd()),
+            Backend::Mmap,
+        )
+        .map_err(|error| no_btf(error.to_string()))?;
+        Ok(Self {
+            btf,
+            named: RefCell::default(),
+        })
+    }
+
+    fn named(&self, name: &str) -> Option<Rc<[Type]>> {
+        if let Some(known) = self.named.borrow().get(name) {
+            return Some(known.clone());
+        }
+        let found: Rc<[Type]> = self.btf.resolve_types_by_name(name).ok()?.into();
+        let mut named = self.named.borrow_mut();
+        named.insert(name.to_owned(), found.clone());
+        Some(found)
     }
 
     /// Byte offset of a member, `a.b.c` from the start of struct `of`.
     pub(super) fn offset(&self, of: &str, path: &str) -> Option<u32> {
-        let mut candidates = self.btf.resolve_types_by_name(of).ok()?.into_iter();
-        candidates.find_map(|candidate| self.member(&candidate, path))
+        let candidates = self.named(of)?;
+        candidates
+            .iter()
+            .find_map(|candidate| self.member(candidate, path))
     }
 
     fn member(&self, of: &Type, path: &str) -> Option<u32> {
@@ -104,4 +133,11 @@ impl KernelTypes {
             _ => false,
         })
     }
+}
+
+/// Its types are mapped, and older kernels (6.12 is one) let nobody map the file of sysfs.
+fn copy(path: &Path) -> io::Result<File> {
+    let mut copy = memory::file()?;
+    io::copy(&mut File::open(path)?, &mut copy)?;
+    Ok(copy)
 }

@@ -27,7 +27,7 @@ use super::{
     ring::Ring,
     support,
 };
-use crate::host;
+use crate::memory;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/connleak.bpf.o"));
 
@@ -158,7 +158,7 @@ impl Kernel {
     /// later, both walks must have been done once.
     pub fn release_types(&mut self) {
         self.btf = None;
-        host::give_back_memory();
+        memory::give_back();
     }
 
     /// Runs that the kernel left out of programs without a twin: what each would have told is

@@ -16,7 +16,7 @@ use super::interpreters::{Announcement, Interpreters, NamedFrames};
 use super::merge::{merge, without_native};
 use super::node;
 use super::{ProcessKey, Resolver, ResolverConfig, Stack, StackSample};
-use crate::host;
+use crate::memory;
 
 /// Samples that wait; with copies of 32 KiB they hold 16 MiB.
 const WAITING_MAX: usize = 512;
@@ -153,7 +153,7 @@ fn work<Tag>(
                 at_rest = true;
                 resolver = Resolver::new(config.clone());
                 known.retain(|stack| Arc::strong_count(stack) > 1);
-                host::give_back_memory();
+                memory::give_back();
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,

@@ -6,12 +6,13 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use super::elf::{
     Elf, ElfError, ElfSource, HEADER_BYTES, SECTION_HEADER_BYTES, Section, u32_at, u64_at,
 };
+use crate::memory;
 
 const SYMBOL_SECTIONS: [&str; 4] = [".symtab", ".strtab", ".dynsym", ".dynstr"];
 /// Location lists, macros and name indices are as large as the rest and never asked for.
@@ -179,7 +180,7 @@ fn write(
     };
     names_header.append_to(&mut headers);
 
-    let mut memory = memory_file()?;
+    let mut memory = memory::file()?;
     memory.write_all(&packed_header(elf, count as u16))?;
     memory.write_all(&headers)?;
     memory.write_all(&names)?;
@@ -229,14 +230,4 @@ impl SectionHeader {
         table.extend_from_slice(&16_u64.to_le_bytes());
         table.extend_from_slice(&self.entry_bytes.to_le_bytes());
     }
-}
-
-fn memory_file() -> Result<File, ElfError> {
-    // SAFETY: the name is a literal that ends in NUL; the call touches no other memory.
-    let fd = unsafe { libc::memfd_create(c"connleak-symbols".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    // SAFETY: the descriptor was just created and nothing else owns it.
-    Ok(unsafe { File::from_raw_fd(fd) })
 }
