@@ -2,11 +2,7 @@
 
 use tracer_ebpf::abi::counters::Counter;
 
-use crate::{
-    globals::{offset, port_is_watched},
-    maps::count,
-    sock::{Ports, Sock},
-};
+use crate::{globals::port_is_watched, maps::count, sock::SockFields};
 
 /// A socket of a watched port.
 #[derive(Clone, Copy)]
@@ -19,7 +15,8 @@ pub(crate) struct Match {
 
 /// The match without counting, for the iterators.
 #[inline(always)]
-pub(crate) fn watched(sock: Sock, ports: Ports) -> Option<Match> {
+pub(crate) fn watched(sock: impl SockFields) -> Option<Match> {
+    let ports = sock.ports()?;
     let (local_port, remote_port) = (ports.local(), ports.remote());
     if port_is_watched(remote_port) && remote_port != 0 {
         return Some(Match {
@@ -31,7 +28,7 @@ pub(crate) fn watched(sock: Sock, ports: Ports) -> Option<Match> {
     // `inet_put_port` zeroes the local port when a socket enters TCP_CLOSE, before the state's
     // tracepoint fires (net/ipv4/tcp.c, tcp_set_state); `inet_sport` keeps it.
     let local_port = if local_port == 0 {
-        sock.read::<u16>(offset!(inet_source_port))?.swap_bytes()
+        sock.source_port()?
     } else {
         local_port
     };
@@ -42,11 +39,14 @@ pub(crate) fn watched(sock: Sock, ports: Ports) -> Option<Match> {
     })
 }
 
-/// Counts the event as seen, and as matched if its socket is watched.
+/// Counts the event as matched if its socket is watched, else as passed.
 #[inline(always)]
-pub(crate) fn matched(sock: Sock, ports: Ports) -> Option<Match> {
-    count(Counter::Seen);
-    let found = watched(sock, ports)?;
+pub(crate) fn matched(sock: impl SockFields) -> Option<Match> {
+    let found = watched(sock);
+    if found.is_none() {
+        count(Counter::Passed);
+        return None;
+    }
     count(Counter::Matched);
-    Some(found)
+    found
 }

@@ -7,6 +7,7 @@
 pub mod abi {
     pub mod config;
     pub mod counters;
+    pub mod ended;
     pub mod event;
     pub mod interpreter;
     pub mod offsets;

@@ -4,9 +4,9 @@
 //!
 //! `filter` says which sockets matter, `sock` and `task` read kernel structs through resolved
 //! offsets, `stack` takes registers and a stack copy, `interpreter`
-//! follows an interpreter's frames, `maps` holds every map, `notice` says when userspace is told,
-//! and each file of
-//! `programs` is one group of hooks. Programs never import each other.
+//! follows an interpreter's frames, `maps` holds every map, `record` is a socket's entry in the one
+//! that matters most, `notice` says when userspace is told, and each file of `programs` is one group
+//! of hooks. Programs never import each other.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // For the one atomic add in `tally`: rustc's BPF target has no fetch_add.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -25,6 +25,8 @@ mod notice;
 mod opening;
 #[cfg(target_arch = "bpf")]
 mod programs;
+#[cfg(target_arch = "bpf")]
+mod record;
 #[cfg(target_arch = "bpf")]
 mod sock;
 #[cfg(target_arch = "bpf")]

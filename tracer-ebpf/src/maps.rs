@@ -1,21 +1,23 @@
 //! Every map: its bound, who writes it, who reads it, and what happens when it is full.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use tracer_ebpf::abi::{
     counters::{Counter, CpuCounters},
+    ended::{ENDED_SLOTS, EndedMark},
     event::EventHeader,
     interpreter::Interpreter,
-    socket::{OpenerCounts, OpenerKey, SocketRecord, TrackedSocket},
+    socket::{OpenerCounts, OpenerKey, TrackedSocket},
 };
 
 /// The truth: one record a watched socket, keyed by the address of its `struct sock`.
 ///
 /// Bound: `--max-sockets`. Written here only, read by userspace when it is told of a change and
-/// when it reconciles. Full: the
-/// socket is not tracked and `MapFull` counts it; the next reconcile adds it if there is room.
+/// when it reconciles. Full: the socket is not tracked and `MapFull` counts it; the next reconcile
+/// adds it if there is room.
 /// A hash and not socket-local storage, because 5.10 has no such storage for tracing programs.
 #[map]
 pub(crate) static SOCKETS: HashMap<u64, TrackedSocket> = HashMap::with_max_entries(65_536, 0);
@@ -42,6 +44,13 @@ pub(crate) static INTERPRETERS: HashMap<u32, Interpreter> = HashMap::with_max_en
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 * 1024 * 1024, 0);
 
+/// Marks of sockets that were removed from `SOCKETS`; see `abi::ended`.
+///
+/// Bound: [`ENDED_SLOTS`]. Written here, mapped by userspace. Full: never, a slot has the latest
+/// mark.
+#[map]
+pub(crate) static ENDED: Array<EndedMark> = Array::with_max_entries(ENDED_SLOTS, BPF_F_MMAPABLE);
+
 /// [`Counter`]s. Bound: one array a CPU. Written here, summed by userspace. Never full.
 #[map]
 static COUNTERS: PerCpuArray<CpuCounters> = PerCpuArray::with_max_entries(1, 0);
@@ -52,22 +61,6 @@ pub(crate) fn count(counter: Counter) {
         // SAFETY: the slot belongs to this CPU and lives as long as the map; a program that
         // interrupts this one on the same CPU may cost one count, never memory.
         unsafe { (*counters)[counter as usize] += 1 };
-    }
-}
-
-/// Copies a record word by word. A `memcpy` of this size becomes a loop over its bytes, eight
-/// times as much for the verifier to go through.
-///
-/// # Safety
-///
-/// Both pointers are to records that no other program changes meanwhile.
-#[inline(always)]
-pub(crate) unsafe fn copy_record(to: *mut SocketRecord, from: *const SocketRecord) {
-    const WORDS: usize = size_of::<SocketRecord>() / 8;
-    let (to, from) = (to.cast::<u64>(), from.cast::<u64>());
-    for word in 0..WORDS {
-        // SAFETY: within the records, whose alignment is a word's.
-        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
     }
 }
 

@@ -7,7 +7,10 @@
 
 use core::arch::asm;
 
-use aya_ebpf::bindings::{BPF_RB_CONS_POS, BPF_RB_PROD_POS};
+use aya_ebpf::{
+    bindings::{BPF_RB_CONS_POS, BPF_RB_PROD_POS},
+    helpers::generated::bpf_ktime_get_boot_ns,
+};
 use tracer_ebpf::abi::{
     counters::Counter,
     event::{DESTROYED, SOCKET, SocketEvent},
@@ -16,8 +19,8 @@ use tracer_ebpf::abi::{
 
 use crate::{
     globals::config,
-    maps::{EVENTS, SOCKETS, copy_record, count, header},
-    sock::Sock,
+    maps::{EVENTS, count, header},
+    record,
 };
 
 /// For `TrackedSocket::noticed_at`, asked before the notice is sent: it stands there or later.
@@ -42,7 +45,7 @@ fn waits(noticed_at: u64) -> bool {
 ///
 /// `tracked` points to a value of `SOCKETS`.
 #[inline(always)]
-pub(crate) unsafe fn changed(sock: Sock, tracked: *mut TrackedSocket, now_ns: u64) {
+pub(crate) unsafe fn changed(sock: u64, tracked: *mut TrackedSocket, now_ns: u64) {
     // SAFETY: the caller's promise. Adding nothing is a full barrier on x86_64: the reader moves
     // on before it looks, so the change must be there before we ask how far it is.
     let noticed_at = unsafe {
@@ -63,29 +66,33 @@ pub(crate) unsafe fn changed(sock: Sock, tracked: *mut TrackedSocket, now_ns: u6
 
 /// Tells of a socket that was just removed from `SOCKETS`, which is a full barrier.
 #[inline(always)]
-pub(crate) fn destroyed(sock: Sock, tracked: &TrackedSocket, now_ns: u64) {
-    if !waits(tracked.noticed_at) {
-        // SAFETY: a record that is no program's but ours.
-        unsafe { send(DESTROYED, now_ns, sock, &raw const tracked.record) };
+pub(crate) fn destroyed(sock: u64, noticed_at: u64, record: &SocketRecord) {
+    if waits(noticed_at) {
+        return;
     }
+    // SAFETY: the helper only reads a clock, and the record is no program's but ours.
+    unsafe { send(DESTROYED, bpf_ktime_get_boot_ns(), sock, record) };
 }
 
 /// Tells of a record that begins, in whose value `next_place` stands already.
 ///
 /// # Safety
 ///
-/// `record` points to a record.
+/// `tracked` points to a value of `SOCKETS`.
 #[inline(always)]
-pub(crate) unsafe fn began(sock: Sock, record: *const SocketRecord, now_ns: u64) {
+pub(crate) unsafe fn began(sock: u64, tracked: *mut TrackedSocket, now_ns: u64) {
     // SAFETY: the caller's promise.
-    if !unsafe { send(SOCKET, now_ns, sock, record) } {
-        was_lost(sock);
+    unsafe {
+        if !send(SOCKET, now_ns, sock, &raw const (*tracked).record) {
+            // No notice waits there.
+            (*tracked).noticed_at = 0;
+        }
     }
 }
 
-/// Puts what the record says on the ring, or counts the loss.
+/// Puts what the record `from` says on the ring, or counts the loss.
 #[inline(always)]
-unsafe fn send(kind: u32, time_ns: u64, sock: Sock, record: *const SocketRecord) -> bool {
+unsafe fn send(kind: u32, time_ns: u64, sock: u64, from: *const SocketRecord) -> bool {
     let Some(mut entry) = EVENTS.reserve::<SocketEvent>(0) else {
         count(Counter::RingFull);
         return false;
@@ -94,18 +101,9 @@ unsafe fn send(kind: u32, time_ns: u64, sock: Sock, record: *const SocketRecord)
     // SAFETY: the entry is ours until it is submitted; the caller's promise for the record.
     unsafe {
         (&raw mut (*event).header).write(header::<SocketEvent>(kind, time_ns));
-        (&raw mut (*event).socket).write(sock.0);
-        copy_record(&raw mut (*event).record, record);
+        (&raw mut (*event).socket).write(sock);
+        record::copy(&raw mut (*event).record, from);
     }
     entry.submit(0);
     true
-}
-
-/// A socket entered `SOCKETS` with the place of a notice that then found the ring full.
-#[inline(always)]
-fn was_lost(sock: Sock) {
-    if let Some(tracked) = SOCKETS.get_ptr_mut(sock.0) {
-        // SAFETY: a value of the map outlives the program's run.
-        unsafe { (*tracked).noticed_at = 0 };
-    }
 }

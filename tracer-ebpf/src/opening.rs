@@ -17,9 +17,9 @@ use tracer_ebpf::abi::{
 use crate::{
     filter::Match,
     globals::config,
-    maps::{SOCKETS, count},
-    notice,
-    sock::{Sock, TCP_SYN_SENT},
+    maps::count,
+    notice, record,
+    sock::{SockFields, TCP_SYN_SENT},
     stack, tally,
     task::{Task, claim},
 };
@@ -28,58 +28,53 @@ use crate::{
 ///
 /// `told_later`: connect is hooked, and tells of it.
 #[inline(always)]
-pub(crate) fn begin(sock: Sock, matched: Match, told_later: bool) {
-    let Match {
-        local_port,
-        remote_port,
-        server_end,
-    } = matched;
-    let flags = if server_end { SERVER_END } else { 0 };
-    let missed = if told_later { STACK_MISSED } else { 0 };
-    insert(sock.0, remote_port, local_port, flags, missed);
+pub(crate) fn begin(
+    sock: impl SockFields,
+    matched: Match,
+    told_later: bool,
+) -> Option<*mut TrackedSocket> {
+    // A second connect on the same socket, after a failed one, starts its life again.
+    let tracked = record::enter(sock.address(), BPF_ANY)?;
+    // SAFETY: the helper only reads a clock.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    // SAFETY: the value's memory outlives the program's run, and nobody else touches a record
+    // before it is complete.
+    let record = unsafe { &mut (*tracked).record };
+    record.changed_ns = now_ns;
+    record.state = TCP_SYN_SENT;
+    record.local_port = matched.local_port;
+    record.remote_port = matched.remote_port;
+    sock.describe(record);
+    let flags = claim(record, Task::current());
+    record.flags = flags | if matched.server_end { SERVER_END } else { 0 };
+    record.flags |= stack_flags(record, now_ns, told_later);
+    // SAFETY: as above.
+    unsafe { record::complete(tracked, now_ns) };
+    Some(tracked)
 }
 
-/// A function of its own to the verifier too: its many ways end here, where inlined everything
-/// after it would be verified once for each of them.
-#[inline(never)]
-fn insert(sock: u64, remote_port: u16, local_port: u16, flags: u8, missed: u8) {
-    let sock = Sock(sock);
-    // Filled in where it stands: a copy more, and 6.1 counts more than 512 bytes of stack.
-    let mut tracked = TrackedSocket {
-        record: SocketRecord::ZERO,
-        noticed_at: 0,
-    };
-    let record = &mut tracked.record;
-    // SAFETY: the helper only reads a clock.
-    record.opened_ns = unsafe { bpf_ktime_get_boot_ns() };
-    record.changed_ns = record.opened_ns;
-    record.state = TCP_SYN_SENT;
-    record.local_port = local_port;
-    record.remote_port = remote_port;
-    record.flags = flags;
-    sock.describe(record);
-    claim(record, Task::current());
-    let wants_stack = tally::opened(record) && record.flags & OWN == 0;
-    if config!(stack_pages) != 0 {
-        if wants_stack {
-            record.flags |= missed;
-        } else {
-            record.flags |= STACK_SPARED;
-            count(Counter::StackSpared);
-        }
+/// What becomes of its stack, as far as that is known before it is taken.
+#[inline(always)]
+fn stack_flags(record: &SocketRecord, now_ns: u64, told_later: bool) -> u8 {
+    let wants_stack = tally::opened(record, now_ns) && record.flags & OWN == 0;
+    if config!(stack_pages) == 0 {
+        return 0;
     }
-    // A second connect on the same socket, after a failed one, starts its life again.
-    if SOCKETS.insert(sock.0, tracked, u64::from(BPF_ANY)).is_err() {
-        count(Counter::MapFull);
+    if !wants_stack {
+        count(Counter::StackSpared);
+        return STACK_SPARED;
     }
+    if told_later { STACK_MISSED } else { 0 }
 }
 
 /// Tells of a record that has begun, with its stack if it is to have one.
+///
+/// # Safety
+///
+/// `tracked` points to a value of `SOCKETS`, and the lock of its socket keeps other hooks away.
 #[inline(always)]
-pub(crate) fn tell(sock: Sock) -> Option<()> {
-    let tracked = SOCKETS.get_ptr_mut(sock.0)?;
-    // SAFETY: the value's memory outlives the program's run, and the socket's lock keeps its other
-    // hooks away.
+pub(crate) unsafe fn tell(sock: u64, tracked: *mut TrackedSocket) {
+    // SAFETY: the caller's promise.
     let record = unsafe {
         (*tracked).noticed_at = notice::next_place();
         if (*tracked).record.flags & STACK_MISSED == STACK_MISSED {
@@ -88,19 +83,18 @@ pub(crate) fn tell(sock: Sock) -> Option<()> {
         &raw mut (*tracked).record
     };
     let opened = stack::Opened {
-        socket: sock.0,
+        socket: sock,
         // SAFETY: as above.
         record: unsafe { &*record },
     };
     let wants_stack = config!(stack_pages) != 0 && opened.record.flags & (OWN | STACK_SPARED) == 0;
     if wants_stack {
         if stack::send(opened, Task::current()) {
-            return Some(());
+            return;
         }
         // SAFETY: as above; the reference is not used any more.
         unsafe { (*record).flags |= STACK_LOST };
     }
     // SAFETY: as above.
-    unsafe { notice::began(sock, record, (*record).opened_ns) };
-    Some(())
+    unsafe { notice::began(sock, tracked, (*record).opened_ns) };
 }

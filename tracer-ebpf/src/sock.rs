@@ -26,10 +26,6 @@ pub(crate) fn read_kernel<T>(address: u64, offset: usize) -> Option<T> {
     unsafe { bpf_probe_read_kernel((address as *const u8).add(offset).cast::<T>()).ok() }
 }
 
-/// The address of a `struct sock`.
-#[derive(Clone, Copy)]
-pub(crate) struct Sock(pub(crate) u64);
-
 /// A socket's two ports, as they lie in `struct sock_common`.
 #[derive(Clone, Copy)]
 pub(crate) struct Ports(u32);
@@ -46,75 +42,147 @@ impl Ports {
     }
 }
 
-impl Sock {
-    #[inline(always)]
-    pub(crate) fn read<T>(self, offset: usize) -> Option<T> {
-        read_kernel(self.0, offset)
-    }
+/// The fields of a `struct sock`.
+pub(crate) trait SockFields: Copy {
+    fn address(self) -> u64;
+
+    /// Reads a `T` at `offset`, which lies within `struct sock`.
+    fn read<T>(self, offset: usize) -> Option<T>;
+
+    /// Inode number of the socket's network namespace.
+    fn netns(self) -> Option<u32>;
 
     /// `skc_portpair`: the big-endian remote port, then the local port in host order.
     #[inline(always)]
-    pub(crate) fn ports(self) -> Option<Ports> {
+    fn ports(self) -> Option<Ports> {
         self.read(offset!(sock_ports)).map(Ports)
     }
 
-    /// [`Sock::ports`] with a plain load, for the hook that every socket of the machine passes.
-    ///
-    /// # Safety
-    ///
-    /// The socket is an argument of a tp_btf, fentry or fexit program: of those alone the verifier
-    /// knows the type, and refuses the load of any other.
+    /// `inet_sport`, which lies behind `struct sock`.
     #[inline(always)]
-    pub(crate) unsafe fn ports_of_argument(self) -> Ports {
-        let address = (self.0 as *const u8).wrapping_add(offset!(sock_ports));
-        // SAFETY: the kernel passes such a program a socket that is alive.
-        Ports(unsafe { address.cast::<u32>().read_volatile() })
+    fn source_port(self) -> Option<u16> {
+        read_kernel::<u16>(self.address(), offset!(inet_source_port)).map(u16::swap_bytes)
     }
 
     #[inline(always)]
-    pub(crate) fn family(self) -> Option<u16> {
+    fn family(self) -> Option<u16> {
         self.read(offset!(sock_family))
     }
 
     #[inline(always)]
-    pub(crate) fn state(self) -> Option<u8> {
+    fn state(self) -> Option<u8> {
         self.read(offset!(sock_state))
     }
 
     /// `sk_protocol` is u16 since 5.6 (bf9765145b85): the low byte of MPTCP's 262 is TCP's 6.
     #[inline(always)]
-    pub(crate) fn is_tcp(self) -> bool {
+    fn is_tcp(self) -> bool {
         self.read::<u16>(offset!(sock_protocol)) == Some(IPPROTO_TCP)
     }
 
-    /// Inode number of the socket's network namespace.
     #[inline(always)]
-    pub(crate) fn netns(self) -> Option<u32> {
-        let net: u64 = self.read(offset!(sock_net))?;
-        read_kernel(net, offset!(net_inode))
+    fn local_address(self, family: u16) -> [u8; 16] {
+        self.ip_address(family, offset!(sock_local_v4), offset!(sock_local_v6))
     }
 
-    /// (local, remote), in the layout of [`SocketRecord`].
     #[inline(always)]
-    pub(crate) fn addresses(self, family: u16) -> ([u8; 16], [u8; 16]) {
-        if family == AF_INET6 {
-            return (
-                self.read(offset!(sock_local_v6)).unwrap_or([0; 16]),
-                self.read(offset!(sock_remote_v6)).unwrap_or([0; 16]),
-            );
-        }
-        let mut local = [0; 16];
-        let mut remote = [0; 16];
-        local[..4].copy_from_slice(&self.read(offset!(sock_local_v4)).unwrap_or([0; 4]));
-        remote[..4].copy_from_slice(&self.read(offset!(sock_remote_v4)).unwrap_or([0; 4]));
-        (local, remote)
+    fn remote_address(self, family: u16) -> [u8; 16] {
+        self.ip_address(family, offset!(sock_remote_v4), offset!(sock_remote_v6))
+    }
+
+    /// In the layout of [`SocketRecord`].
+    #[inline(always)]
+    fn ip_address(self, family: u16, v4: usize, v6: usize) -> [u8; 16] {
+        let words = if family == AF_INET6 {
+            self.read(v6).unwrap_or([0; 4])
+        } else {
+            [self.read::<u32>(v4).unwrap_or(0), 0, 0, 0]
+        };
+        // SAFETY: both are 16 bytes of which any are a value.
+        unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
     }
 
     /// Fills in what the socket itself says: namespace, family, addresses.
     #[inline(always)]
-    pub(crate) fn describe(self, record: &mut SocketRecord) {
-        record.family = self.family().unwrap_or(0);
+    fn describe(self, record: &mut SocketRecord) {
+        let family = self.family().unwrap_or(0);
+        record.family = family;
         record.netns = self.netns().unwrap_or(0);
-        (record.local_addr, record.remote_addr) = self.addresses(record.family);
+        record.local_addr = self.local_address(family);
+        record.remote_addr = self.remote_address(family);
+    }
+}
+
+/// The address of a `struct sock`, which helpers read.
+#[derive(Clone, Copy)]
+pub(crate) struct Sock(pub(crate) u64);
+
+impl SockFields for Sock {
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn read<T>(self, offset: usize) -> Option<T> {
+        read_kernel(self.0, offset)
+    }
+
+    #[inline(always)]
+    fn netns(self) -> Option<u32> {
+        let net: u64 = self.read(offset!(sock_net))?;
+        read_kernel(net, offset!(net_inode))
+    }
+}
+
+/// A `struct sock` that plain loads read, without the call of a helper for each: every socket of
+/// the machine passes the hooks.
+#[derive(Clone, Copy)]
+pub(crate) struct SockArgument(u64);
+
+impl SockArgument {
+    /// # Safety
+    ///
+    /// It is an argument of a tp_btf, fentry or fexit program: of those alone the verifier knows
+    /// the type, and refuses the loads of any other.
+    #[inline(always)]
+    pub(crate) unsafe fn new(address: u64) -> Self {
+        Self(address)
+    }
+}
+
+impl SockFields for SockArgument {
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn read<T>(self, offset: usize) -> Option<T> {
+        // SAFETY: by `new` the verifier has checked it.
+        Some(unsafe { load(self.0, offset) })
+    }
+
+    #[inline(always)]
+    fn netns(self) -> Option<u32> {
+        let (net, inode) = (offset!(sock_net), offset!(net_inode));
+        // SAFETY: as above; `skc_net` is a `struct net *`, of which the verifier knows as much.
+        Some(unsafe { load(load(self.0, net), inode) })
+    }
+}
+
+/// A load that the compiler leaves alone: it is the very instruction that the verifier judges.
+///
+/// # Safety
+///
+/// The verifier knows the type of what is at `address`, and so guards the load against a fault.
+#[inline(always)]
+unsafe fn load<T>(address: u64, offset: usize) -> T {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (address as *const u8)
+            .wrapping_add(offset)
+            .cast::<T>()
+            .read_volatile()
     }
 }

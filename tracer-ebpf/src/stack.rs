@@ -13,7 +13,8 @@ use tracer_ebpf::abi::{
 use crate::{
     globals::{config, offset},
     interpreter::{self, Found, Walk},
-    maps::{EVENTS, copy_record, count},
+    maps::{EVENTS, count},
+    record,
     sock::read_kernel,
     task::Task,
 };
@@ -149,28 +150,29 @@ fn send_with<const PAGES: usize>(
             );
         }
     }
-    let mut copied = 0;
-    while copied < PAGES {
-        // SAFETY: page `copied` of PAGES lies within the reserved entry; the helper checks the
+    // Nothing is asked of these two: to the verifier all ways out of the loop are then one.
+    let mut stack_bytes = 0;
+    let mut bounded = STACK_BOUNDED;
+    for page in 0..PAGES {
+        // SAFETY: page `page` of PAGES lies within the reserved entry; the helper checks the
         // source. One page at a time, because a read that runs past the top of the stack fails
         // as a whole.
         let failed = unsafe {
             bpf_probe_read_user(
-                event.add(COPY_AT + copied * page_bytes).cast(),
+                event.add(COPY_AT + page * page_bytes).cast(),
                 STACK_PAGE_BYTES,
-                (stack_base + (copied * page_bytes) as u64) as *const _,
+                (stack_base + (page * page_bytes) as u64) as *const _,
             )
         };
         if failed != 0 {
+            if page == 0 {
+                count(Counter::StackFault);
+            }
+            bounded = 0;
             break;
         }
-        copied += 1;
+        stack_bytes += STACK_PAGE_BYTES;
     }
-    if PAGES > 0 && copied == 0 {
-        count(Counter::StackFault);
-    }
-    let bounded = if copied == PAGES { STACK_BOUNDED } else { 0 };
-    let stack_bytes = (copied * page_bytes) as u32;
     // SAFETY: the entry is larger than the event, and the ring aligns entries to 8 bytes. The
     // socket's lock keeps its other hooks from its record.
     unsafe {
@@ -181,7 +183,7 @@ fn send_with<const PAGES: usize>(
             time_ns: opened.record.opened_ns,
         });
         (&raw mut (*event).socket.socket).write(opened.socket);
-        copy_record(&raw mut (*event).socket.record, opened.record);
+        record::copy(&raw mut (*event).socket.record, opened.record);
         (&raw mut (*event).ip).write(ip);
         (&raw mut (*event).sp).write(sp);
         (&raw mut (*event).fp).write(fp);

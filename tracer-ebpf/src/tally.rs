@@ -37,13 +37,14 @@ unsafe fn increment(count: *mut u64) {
 
 /// Counts one connect of the record's opener. True if its stack is to be taken.
 #[inline(always)]
-pub(crate) fn opened(record: &SocketRecord) -> bool {
+pub(crate) fn opened(record: &SocketRecord, now_ns: u64) -> bool {
     let key = key(record);
-    if OPENERS.get_ptr(key).is_none() {
+    let counts = OPENERS.get_ptr_mut(key).or_else(|| {
         // Fails if another CPU was first: then there is an entry all the same.
         let _ = OPENERS.insert(key, OpenerCounts::ZERO, u64::from(BPF_NOEXIST));
-    }
-    let Some(counts) = OPENERS.get_ptr_mut(key) else {
+        OPENERS.get_ptr_mut(key)
+    });
+    let Some(counts) = counts else {
         count(Counter::OpenersFull);
         return true;
     };
@@ -52,8 +53,8 @@ pub(crate) fn opened(record: &SocketRecord) -> bool {
     // counts are changed atomically; the window is not, and a race costs one stack more or less.
     unsafe {
         increment(&raw mut (*counts).opened);
-        if record.opened_ns - (*counts).window_ns > SECOND_NS {
-            (*counts).window_ns = record.opened_ns;
+        if now_ns - (*counts).window_ns > SECOND_NS {
+            (*counts).window_ns = now_ns;
             (*counts).in_window = 0;
         }
         (*counts).in_window += 1;
@@ -65,6 +66,9 @@ pub(crate) fn opened(record: &SocketRecord) -> bool {
 /// Counts the end of a socket that its opener opened while tracing.
 #[inline(always)]
 pub(crate) fn closed(record: &SocketRecord) {
+    if record.opener_tgid == 0 {
+        return;
+    }
     if let Some(counts) = OPENERS.get_ptr_mut(key(record)) {
         // SAFETY: as in `opened`.
         unsafe { increment(&raw mut (*counts).closed) };

@@ -75,19 +75,21 @@ impl Task {
     }
 }
 
-/// Makes the current process the opener of `record`.
+/// Makes the current process the opener of `record`. Returns what its flags are to say of that.
 #[inline(always)]
-pub(crate) fn claim(record: &mut SocketRecord, task: Task) {
+pub(crate) fn claim(record: &mut SocketRecord, task: Task) -> u8 {
     let pid_tgid = bpf_get_current_pid_tgid();
     record.opener_tgid = (pid_tgid >> 32) as u32;
     record.opener_tid = pid_tgid as u32;
     record.opener_uid = bpf_get_current_uid_gid() as u32;
     record.opener_start_ns = task.process_start_ns();
     record.opener_comm = bpf_get_current_comm().unwrap_or([0; 16]);
+    let mut flags = 0;
     if task.is_kernel_worker() {
-        record.flags |= KERNEL_WORKER;
+        flags |= KERNEL_WORKER;
     }
     if record.opener_tgid == config!(own_tgid) {
-        record.flags |= OWN;
+        flags |= OWN;
     }
+    flags
 }

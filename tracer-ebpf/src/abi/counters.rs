@@ -4,9 +4,9 @@
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// Events of any TCP socket that reached a program.
-    Seen,
-    /// Of those, the ones of a watched port.
+    /// Events of TCP sockets that reached a program and were of no watched port.
+    Passed,
+    /// Events of a watched port.
     Matched,
     /// Notices that found the ring full. The record in `SOCKETS` is right all the same.
     RingFull,
@@ -20,10 +20,13 @@ pub enum Counter {
     StackSpared,
     /// Stack copies that ended at an unreadable page before the first byte.
     StackFault,
+    /// Changes of `SOCKETS` that the kernel refused, though there was room: a bucket's lock was
+    /// busy (`-EBUSY` since 5.11, `-EDEADLK` and `-ETIMEDOUT` of `rqspinlock` since 6.15).
+    MapBusy,
 }
 
 /// Slots of one CPU.
-pub const COUNTERS: usize = 8;
+pub const COUNTERS: usize = 9;
 
 /// All counters of one CPU, indexed by [`Counter`].
 pub type CpuCounters = [u64; COUNTERS];

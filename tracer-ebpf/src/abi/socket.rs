@@ -27,7 +27,8 @@ pub const ABANDONED: u8 = 1 << 7;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketRecord {
-    /// connect was called, or a server end was first seen established.
+    /// connect was called, or a server end was first seen established. 0 for what is older than
+    /// tracing, and in a record that is being filled in.
     pub opened_ns: u64,
     pub established_ns: u64,
     /// The application let go (`tcp_close`); the socket may linger in FIN_WAIT or LAST_ACK.
@@ -63,6 +64,13 @@ pub struct TrackedSocket {
     pub record: SocketRecord,
     /// One more than the ring's producer position before the notice was sent; 0 if there was none.
     pub noticed_at: u64,
+}
+
+impl TrackedSocket {
+    pub const ZERO: Self = Self {
+        record: SocketRecord::ZERO,
+        noticed_at: 0,
+    };
 }
 
 const _: () = {

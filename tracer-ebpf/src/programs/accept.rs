@@ -5,7 +5,7 @@ use crate::{
     filter,
     maps::SOCKETS,
     notice,
-    sock::Sock,
+    sock::{Sock, SockFields},
     task::{Task, claim},
 };
 use aya_ebpf::{
@@ -36,15 +36,16 @@ fn accept(sock: Sock) -> Option<()> {
     if sock.0 == 0 {
         return None;
     }
-    filter::matched(sock, sock.ports()?)?;
-    let tracked = SOCKETS.get_ptr_mut(sock.0)?;
+    filter::matched(sock)?;
+    let tracked = SOCKETS.get_ptr_mut(sock.address())?;
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     // SAFETY: the value's memory outlives the program's run. It cannot be destroyed before this
     // hook returns: accept has not yet given its file to anyone.
     unsafe {
-        claim(&mut (*tracked).record, Task::current());
-        notice::changed(sock, tracked, now_ns);
+        let record = &mut (*tracked).record;
+        record.flags |= claim(record, Task::current());
+        notice::changed(sock.address(), tracked, now_ns);
     }
     Some(())
 }

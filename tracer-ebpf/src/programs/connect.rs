@@ -14,38 +14,33 @@ use crate::{
     filter,
     maps::SOCKETS,
     opening,
-    sock::{Ports, Sock},
+    sock::{Sock, SockArgument, SockFields},
 };
 
 #[fentry(function = "tcp_connect")]
 pub(crate) fn connect_fentry(ctx: FEntryContext) -> i32 {
-    let sock = Sock(ctx.arg(0));
     // SAFETY: it is an argument of this fentry program.
-    let ports = unsafe { sock.ports_of_argument() };
-    done!(connect(sock, ports))
+    done!(connect(unsafe { SockArgument::new(ctx.arg(0)) }))
 }
 
 #[kprobe]
 pub(crate) fn connect_kprobe(ctx: ProbeContext) -> u32 {
-    done!(
-        ctx.arg(0)
-            .map(Sock)
-            .and_then(|sock| connect(sock, sock.ports()?))
-    )
+    done!(ctx.arg(0).and_then(|address| connect(Sock(address))))
 }
 
 #[inline(always)]
-fn connect(sock: Sock, ports: Ports) -> Option<()> {
-    let matched = filter::matched(sock, ports)?;
+fn connect(sock: impl SockFields) -> Option<()> {
+    let matched = filter::matched(sock)?;
     // None: the map was full, which is counted, or tracing starts just now, and the walk over the
     // open files finds the socket.
-    let tracked = SOCKETS.get_ptr_mut(sock.0)?;
+    let tracked = SOCKETS.get_ptr_mut(sock.address())?;
     // SAFETY: the value's memory outlives the program's run, and the socket's lock keeps its other
     // hooks away.
     unsafe {
         let record = &raw mut (*tracked).record;
         (*record).local_port = matched.local_port;
-        (*record).local_addr = sock.addresses((*record).family).0;
+        (*record).local_addr = sock.local_address((*record).family);
+        opening::tell(sock.address(), tracked);
     }
-    opening::tell(sock)
+    Some(())
 }

@@ -18,7 +18,7 @@ use crate::{
     globals::{config, offset},
     maps::{SOCKETS, count},
     sock::{
-        AF_INET, AF_INET6, Sock, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV, TCP_TIME_WAIT,
+        AF_INET, AF_INET6, Sock, SockFields, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV, TCP_TIME_WAIT,
         read_kernel,
     },
     task::Task,
@@ -121,14 +121,15 @@ fn list(meta: *const IterMeta, sock: Sock, mut line: OpenFile) -> Option<()> {
     if matches!(state, TCP_TIME_WAIT | TCP_NEW_SYN_RECV | TCP_SYN_RECV) {
         return None;
     }
-    let matched = filter::watched(sock, sock.ports()?)?;
+    let matched = filter::watched(sock)?;
     line.socket = sock.0;
     line.state = state;
     line.local_port = matched.local_port;
     line.remote_port = matched.remote_port;
     line.family = sock.family()?;
     line.netns = sock.netns()?;
-    (line.local_addr, line.remote_addr) = sock.addresses(line.family);
+    line.local_addr = sock.local_address(line.family);
+    line.remote_addr = sock.remote_address(line.family);
     if state != TCP_LISTEN {
         queues(sock, &mut line)?;
         if config!(seed) != 0 {

@@ -23,7 +23,7 @@ use super::{
     iterators::{self, Walk},
     maps::{Interpreters, Maps},
     misses, offsets,
-    probes::{Family, Probes, has_twin},
+    probes::{Family, Probes},
     ring::Ring,
     support,
 };
@@ -161,13 +161,11 @@ impl Kernel {
         memory::give_back();
     }
 
-    /// Runs that the kernel left out of programs without a twin: what each would have told is
-    /// missing. A twin has done what was left out of the others.
+    /// Runs that the kernel left out of programs: what each would have told is missing.
     pub fn missed(&self, probes: &Probes) -> u64 {
-        let programs = probes.programs.iter().map(|cost| cost.name.as_str());
+        let programs = probes.programs.iter();
         programs
-            .filter(|program| !has_twin(program))
-            .map(|program| misses::of(&self.ebpf, program))
+            .map(|program| misses::of(&self.ebpf, &program.name))
             .sum()
     }
 

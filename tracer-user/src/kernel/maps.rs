@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use tracer_ebpf::abi::{
     counters::{Counter, CpuCounters},
     interpreter::Interpreter,
-    socket::{OpenerCounts, OpenerKey, SocketRecord, TrackedSocket},
+    socket::{OpenerCounts, OpenerKey, SEEDED, SocketRecord, TrackedSocket},
 };
 
-use super::error::KernelError;
+use super::{ended::Ended, error::KernelError};
 
 /// What the kernel side saw and lost, over all CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,13 +24,15 @@ pub struct Counters {
     pub stack_ring_full: u64,
     pub stack_spared: u64,
     pub stack_fault: u64,
-    /// Runs that the kernel left out; see [`super::misses`].
+    /// Runs that the kernel left out (see [`super::misses`]), and changes of a map that it refused:
+    /// the CPU was busy with a program of ours, or another one with the map.
     #[serde(default)]
     pub program_busy: u64,
 }
 
 pub struct Maps {
     sockets: HashMap<MapData, u64, TrackedSocket>,
+    ended: Ended,
     openers: HashMap<MapData, OpenerKey, OpenerCounts>,
     counters: PerCpuArray<MapData, CpuCounters>,
 }
@@ -68,7 +70,9 @@ impl Maps {
             })
         };
         let (sockets, openers, counters) = (take("SOCKETS")?, take("OPENERS")?, take("COUNTERS")?);
+        let ended = Ended::map(take("ENDED")?)?;
         Ok(Self {
+            ended,
             sockets: sockets.try_into().map_err(failed("SOCKETS"))?,
             openers: openers.try_into().map_err(failed("OPENERS"))?,
             counters: counters.try_into().map_err(failed("COUNTERS"))?,
@@ -85,6 +89,7 @@ impl Maps {
             .iter()
             .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
             .map(|entry| entry.map(|(address, tracked)| (address, tracked.record)))
+            .filter(|entry| !matches!(entry, Ok((_, record)) if is_blank(record)))
             .collect::<Result<_, _>>()
             .map_err(failed("SOCKETS"))
     }
@@ -100,6 +105,11 @@ impl Maps {
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(failed("SOCKETS")(error)),
         }
+    }
+
+    /// Is this life of the socket at `address` known to be over? If not, [`Maps::socket`] tells.
+    pub fn has_ended(&self, address: u64, opened_ns: u64) -> bool {
+        self.ended.has(address, opened_ns)
     }
 
     /// Removes a record whose socket is gone.
@@ -139,7 +149,7 @@ impl Maps {
         }
     }
 
-    /// The counters of all CPUs, added up; what was left out is not among them.
+    /// The counters of all CPUs, added up; runs that were left out are not among them.
     ///
     /// # Errors
     ///
@@ -148,7 +158,7 @@ impl Maps {
         let cpus = self.counters.get(&0, 0).map_err(failed("COUNTERS"))?;
         let sum = |counter: Counter| cpus.iter().map(|cpu| cpu[counter as usize]).sum();
         Ok(Counters {
-            seen: sum(Counter::Seen),
+            seen: sum(Counter::Passed) + sum(Counter::Matched),
             matched: sum(Counter::Matched),
             ring_full: sum(Counter::RingFull),
             map_full: sum(Counter::MapFull),
@@ -156,9 +166,14 @@ impl Maps {
             stack_ring_full: sum(Counter::StackRingFull),
             stack_spared: sum(Counter::StackSpared),
             stack_fault: sum(Counter::StackFault),
-            program_busy: 0,
+            program_busy: sum(Counter::MapBusy),
         })
     }
+}
+
+/// It is being filled in.
+fn is_blank(record: &SocketRecord) -> bool {
+    record.opened_ns == 0 && record.flags & SEEDED == 0
 }
 
 fn failed(name: &'static str) -> impl Fn(MapError) -> KernelError {

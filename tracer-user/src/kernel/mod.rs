@@ -4,6 +4,7 @@
 
 mod attach;
 mod btf;
+mod ended;
 mod error;
 mod iterators;
 mod load;

@@ -149,22 +149,6 @@ pub(super) fn candidates(
     }
 }
 
-/// The program that hangs beside `program`, and does what the kernel leaves out of it.
-pub(super) fn twin(program: &str) -> Option<&'static str> {
-    match program {
-        "destroy_btf" => Some("destroy_again_btf"),
-        "destroy_raw" => Some("destroy_again_raw"),
-        "state_btf" | "state_connect_btf" => Some("state_again_btf"),
-        "state_raw" | "state_connect_raw" => Some("state_again_raw"),
-        _ => None,
-    }
-}
-
-/// It is one of two that do each other's work.
-pub(super) fn has_twin(program: &str) -> bool {
-    twin(program).is_some() || program.contains("_again_")
-}
-
 /// What a hook without a program of its own falls back to, and what that loses.
 pub(super) fn substitute(hook: Hook) -> Option<(&'static str, &'static str)> {
     match hook {

@@ -304,11 +304,9 @@ impl Tracer {
     }
 
     pub(super) fn counters(&self) -> Result<Counters> {
-        let program_busy = self.kernel.missed(&self.probes);
-        Ok(Counters {
-            program_busy,
-            ..self.maps.counters()?
-        })
+        let mut counters = self.maps.counters()?;
+        counters.program_busy += self.kernel.missed(&self.probes);
+        Ok(counters)
     }
 
     pub(super) fn ask_moment(&self) -> Result<Moment> {
