@@ -56,7 +56,9 @@ pub(crate) fn begin(
 /// What becomes of its stack, as far as that is known before it is taken.
 #[inline(always)]
 fn stack_flags(record: &SocketRecord, now_ns: u64, told_later: bool) -> u8 {
-    let wants_stack = tally::opened(record, now_ns) && record.flags & OWN == 0;
+    // From a watched port, to one that is not: no connection to Redis, and in no tally.
+    let is_client = record.flags & SERVER_END == 0;
+    let wants_stack = (!is_client || tally::opened(record, now_ns)) && record.flags & OWN == 0;
     if config!(stack_pages) == 0 {
         return 0;
     }

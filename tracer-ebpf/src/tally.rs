@@ -5,7 +5,7 @@ use core::arch::asm;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use tracer_ebpf::abi::{
     counters::Counter,
-    socket::{OpenerCounts, OpenerKey, SocketRecord},
+    socket::{OpenerCounts, OpenerKey, SERVER_END, SocketRecord},
 };
 
 use crate::{
@@ -66,7 +66,8 @@ pub(crate) fn opened(record: &SocketRecord, now_ns: u64) -> bool {
 /// Counts the end of a socket that its opener opened while tracing.
 #[inline(always)]
 pub(crate) fn closed(record: &SocketRecord) {
-    if record.opener_tgid == 0 {
+    // An accepted end was opened by nobody here, though its process may open others.
+    if record.flags & SERVER_END != 0 {
         return;
     }
     if let Some(counts) = OPENERS.get_ptr_mut(key(record)) {

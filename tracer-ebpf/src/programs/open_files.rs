@@ -18,8 +18,8 @@ use crate::{
     globals::{config, offset},
     maps::{SOCKETS, count},
     sock::{
-        AF_INET, AF_INET6, Sock, SockFields, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV, TCP_TIME_WAIT,
-        read_kernel,
+        AF_INET, AF_INET6, Sock, SockFields, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV,
+        TCP_TIME_WAIT, read_kernel,
     },
     task::Task,
 };

@@ -8,12 +8,15 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use tracer_ebpf::abi::socket::{ABANDONED, LET_GO, SERVER_END};
+use tracer_ebpf::abi::{
+    counters::Counter,
+    socket::{ABANDONED, LET_GO, SERVER_END},
+};
 
 use super::done;
 use crate::{
     filter::{self, Match},
-    maps::SOCKETS,
+    maps::{SOCKETS, count},
     notice, opening, record,
     sock::{
         Sock, SockArgument, SockFields, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK, TCP_LISTEN,
@@ -27,12 +30,12 @@ use crate::{
 pub(crate) fn state_btf(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: it is an argument of this tp_btf program.
     let sock = unsafe { SockArgument::new(ctx.arg(0)) };
-    done!(state::<false>(sock, ctx.arg::<i32>(2)))
+    done!(state::<false>(sock, ctx.arg(1), ctx.arg(2)))
 }
 
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn state_raw(ctx: RawTracePointContext) -> i32 {
-    done!(state::<false>(Sock(ctx.arg(0)), ctx.arg::<i32>(2)))
+    done!(state::<false>(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(2)))
 }
 
 /// Where `tcp_connect` cannot be hooked: SYN_SENT stands for it.
@@ -40,19 +43,24 @@ pub(crate) fn state_raw(ctx: RawTracePointContext) -> i32 {
 pub(crate) fn state_connect_btf(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: it is an argument of this tp_btf program.
     let sock = unsafe { SockArgument::new(ctx.arg(0)) };
-    done!(state::<true>(sock, ctx.arg::<i32>(2)))
+    done!(state::<true>(sock, ctx.arg(1), ctx.arg(2)))
 }
 
 /// As [`state_connect_btf`].
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn state_connect_raw(ctx: RawTracePointContext) -> i32 {
-    done!(state::<true>(Sock(ctx.arg(0)), ctx.arg::<i32>(2)))
+    done!(state::<true>(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(2)))
 }
 
 #[inline(always)]
-fn state<const TELLS: bool>(sock: impl SockFields, new: i32) -> Option<()> {
+fn state<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
+    let (old, new) = (old as u8, new as u8);
+    // A listener, or the child that was just copied from it (SYN_RECV): neither has a record.
+    if old == TCP_LISTEN || new == TCP_LISTEN {
+        count(Counter::Passed);
+        return None;
+    }
     let matched = filter::matched(sock)?;
-    let new = new as u8;
     if new != TCP_SYN_SENT {
         return follow(sock, matched, new);
     }
@@ -73,15 +81,12 @@ fn state<const TELLS: bool>(sock: impl SockFields, new: i32) -> Option<()> {
 fn follow(sock: impl SockFields, matched: Match, new: u8) -> Option<()> {
     let Some(tracked) = SOCKETS.get_ptr_mut(sock.address()) else {
         // The server end of a new connection. Any other state without a record belongs to a
-        // socket older than tracing, which the iterator adds, or to a listener.
+        // socket older than tracing, which the iterator adds.
         if new != TCP_ESTABLISHED || !matched.server_end || !sock.is_tcp() {
             return None;
         }
         return begin_server_end(sock, matched);
     };
-    if new == TCP_LISTEN {
-        return None;
-    }
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     // SAFETY: the value's memory outlives the program's run, even if the entry is removed.

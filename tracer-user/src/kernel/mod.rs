@@ -21,3 +21,4 @@ pub use load::{Kernel, Options};
 pub use maps::{Counters, Interpreters, Maps};
 pub use probes::{Family, Hook, Probes, ProgramCost};
 pub use ring::{BATCH, Ring};
+pub use tracer_ebpf::abi::socket::SocketRecord;

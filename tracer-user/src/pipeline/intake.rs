@@ -6,12 +6,12 @@ use super::{recorder::Recorder, tracer::Tracer};
 use crate::{
     clock,
     decode::{Event, event, recording::Entry, socket::Socket},
-    kernel,
+    kernel::{self, SocketRecord},
     stacks::StackSample,
 };
 
 /// Stacks of sockets that came and went, unwound for the sake of their site: so many a second.
-const PASSING_STACKS: u32 = 200;
+const PASSING_STACKS: u32 = 50;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// What is left of them in this second.
@@ -32,6 +32,14 @@ impl Passing {
         self.taken += 1;
         self.taken <= PASSING_STACKS
     }
+}
+
+/// How a socket is by now, of which a notice says how it was.
+enum ByNow {
+    Is(SocketRecord),
+    Gone,
+    /// The notice is the best there is; where a map cannot be read, the next reconcile says why.
+    Unknown,
 }
 
 impl Tracer {
@@ -66,49 +74,64 @@ impl Tracer {
         }
     }
 
-    /// A notice says how a socket was; how it is now, the kernel's map says.
+    /// A notice says how a socket was; how it is now, the kernel's maps say.
     fn take_change(&mut self, notice: &Bytes, event: Event) {
         let (Event::Connect { socket, .. } | Event::Changed { socket }) = &event else {
             return;
         };
-        if self.is_literal {
-            return self.tell(notice, event);
-        }
-        let id = socket.id;
-        let Ok(record) = self.maps.socket(id.0) else {
-            // The notice is the best there is; the next reconcile says why the map is not.
-            return self.tell(notice, event);
+        let by_now = if self.is_literal {
+            ByNow::Unknown
+        } else {
+            self.by_now(socket)
         };
-        let now_ns = clock::boot_ns();
-        match record {
-            Some(record) if Socket::from_record(id.0, &record).opened_ns == socket.opened_ns => {
+        match by_now {
+            ByNow::Unknown => self.tell(notice, event),
+            ByNow::Is(record) => {
+                let socket = Socket::from_record(socket.id.0, &record);
                 if matches!(event, Event::Connect { .. }) {
                     self.tell(notice, event);
                 }
-                self.tell_renewed(event::renewed(notice, Some(&record), now_ns));
+                let now_ns = clock::boot_ns();
+                self.write(|| event::renewed(notice, Some(&record), now_ns));
+                self.apply(Event::Changed { socket });
             }
+            ByNow::Gone => self.take_gone(notice, event),
+        }
+    }
+
+    fn by_now(&self, socket: &Socket) -> ByNow {
+        let id = socket.id.0;
+        let opened_ns = socket.opened_ns;
+        if opened_ns.is_some_and(|opened_ns| self.maps.has_ended(id, opened_ns)) {
+            return ByNow::Gone;
+        }
+        match self.maps.socket(id) {
+            Ok(Some(record)) if opened_ns.unwrap_or(0) == record.opened_ns => ByNow::Is(record),
             // Its address may be another's by now, of whom another notice tells.
-            _ => self.take_gone(notice, event, now_ns),
+            Ok(_) => ByNow::Gone,
+            Err(_) => ByNow::Unknown,
         }
     }
 
     /// The socket ended before anyone looked.
-    fn take_gone(&mut self, notice: &Bytes, event: Event, now_ns: u64) {
+    fn take_gone(&mut self, notice: &Bytes, event: Event) {
         let (Event::Connect { socket, .. } | Event::Changed { socket }) = &event else {
             return;
         };
-        let ended = event::renewed(notice, None, now_ns);
+        let now_ns = clock::boot_ns();
         let known = self.state.table.get(socket.id);
         if known.is_some_and(|entry| entry.socket.opened_ns == socket.opened_ns) {
-            return self.tell_renewed(ended);
+            let socket = socket.clone();
+            self.write(|| event::renewed(notice, None, now_ns));
+            return self.apply(Event::Destroyed {
+                socket,
+                time_ns: now_ns,
+            });
         }
         self.state.pass(socket, now_ns);
-        self.record(|recorder, state| {
-            for bytes in [Some(notice.clone()), ended].into_iter().flatten() {
-                recorder.write(&Entry::Event(bytes));
-            }
-            recorder.processes(state);
-        });
+        self.write(|| Some(notice.clone()));
+        self.write(|| event::renewed(notice, None, now_ns));
+        self.record(Recorder::processes);
         if let Event::Connect {
             socket,
             sample: Some(sample),
@@ -119,16 +142,21 @@ impl Tracer {
         }
     }
 
-    fn tell_renewed(&mut self, renewed: Option<Bytes>) {
-        if let Some(bytes) = renewed
-            && let Ok(event) = Event::decode(&bytes)
-        {
-            self.tell(&bytes, event);
-        }
+    fn tell(&mut self, notice: &Bytes, event: Event) {
+        self.write(|| Some(notice.clone()));
+        self.apply(event);
     }
 
-    fn tell(&mut self, bytes: &Bytes, event: Event) {
-        self.record(|recorder, _| recorder.write(&Entry::Event(bytes.clone())));
+    /// Writes a notice down where a recording is made.
+    fn write(&mut self, notice: impl FnOnce() -> Option<Bytes>) {
+        self.record(|recorder, _| {
+            if let Some(notice) = notice() {
+                recorder.write(&Entry::Event(notice));
+            }
+        });
+    }
+
+    fn apply(&mut self, event: Event) {
         self.state.tell(&event);
         self.record(Recorder::processes);
         match event {

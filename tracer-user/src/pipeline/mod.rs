@@ -3,6 +3,7 @@
 //! `tracer` asks the kernel, `intake` takes its notices, and both tell `state`; `recorder` writes
 //! down what they tell, and `replay` tells it again from the file.
 
+mod doubt;
 #[doc(hidden)]
 pub mod fuzz;
 mod intake;

@@ -10,7 +10,9 @@ use std::{
 use anyhow::{Context, Result};
 use bytes::Bytes;
 
-use super::{intake::Passing, judging::Judging, namespaces, recorder::Recorder, state::State};
+use super::{
+    doubt::Doubt, intake::Passing, judging::Judging, namespaces, recorder::Recorder, state::State,
+};
 use crate::{
     clock,
     decode::{
@@ -45,6 +47,7 @@ pub struct Tracer {
     /// shows in between.
     pub(super) is_literal: bool,
     recorder: Option<Recorder>,
+    doubt: Doubt,
     /// When the open files were last walked.
     pub(super) walked_ns: u64,
     pub(super) state: State,
@@ -95,6 +98,7 @@ impl Tracer {
             stacks,
             passing: Passing::default(),
             recorder,
+            doubt: Doubt::default(),
             is_literal: options.follow_children,
             walked_ns: 0,
             state: State::new(judging),
@@ -119,16 +123,24 @@ impl Tracer {
         &self.probes
     }
 
-    /// Waits for the kernel side or for a stack, and takes over everything that is there.
+    /// Waits for the kernel side or for a stack, and takes over everything that is there. What the
+    /// kernel left out is set right.
     ///
     /// # Errors
     ///
-    /// Waiting on the ring failed.
+    /// Waiting on the ring failed, or reconciling did.
     pub async fn step(&mut self) -> Result<()> {
         tokio::select! {
             ready = self.ring.ready() => ready?,
             Some((tag, stack)) = self.stacks.next() => self.take_stack(tag, stack),
+            () = self.doubt.due() => {
+                if self.doubt.remains(self.counters()?.program_busy) {
+                    self.reconcile()?;
+                }
+                return Ok(());
+            }
         }
+        self.doubt.arm();
         self.drain();
         self.record(|recorder, _| recorder.flush());
         Ok(())
@@ -164,6 +176,8 @@ impl Tracer {
     /// The kernel refused a look-up or a walk.
     pub fn reconcile(&mut self) -> Result<Drift> {
         let before = self.state.drift;
+        let program_busy = self.counters()?.program_busy;
+        self.doubt.settle(program_busy);
         let settled_ns = clock::boot_ns().saturating_sub(SETTLED.as_nanos() as u64);
         // The walks add to the map what it does not have.
         let (bytes, files) = self.walk(Walk::OpenFiles)?;
