@@ -44,6 +44,7 @@ pub mod report;
 pub mod scene;
 pub mod script;
 pub mod server;
+pub mod share;
 pub mod tmux;
 pub mod tool;
 pub mod tracer;

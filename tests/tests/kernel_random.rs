@@ -6,6 +6,7 @@ use connleak_tests::difference::differences;
 use connleak_tests::gate::{self, Need};
 use connleak_tests::scene::Scene;
 use connleak_tests::script::How;
+use connleak_tests::share;
 use connleak_tests::tracer::Tracer;
 use connleak_tests::uring;
 use proptest::prelude::*;
@@ -187,12 +188,6 @@ fn run_scripts(scripts: u32, steps: usize, traced: bool) -> Result<()> {
     }
 }
 
-/// Each of the machines of one kernel, which differ in the probe family, does its part.
-fn machines() -> u32 {
-    let told = std::env::var("CONNLEAK_MACHINES").ok();
-    told.and_then(|count| count.parse().ok()).unwrap_or(1)
-}
-
 #[test]
 fn the_kernel_agrees_with_the_model() -> Result<()> {
     if !gate::open("the_kernel_agrees_with_the_model", Need::Root) {
@@ -209,8 +204,8 @@ fn ten_thousand_random_operations_make_no_difference() -> Result<()> {
     ) {
         return Ok(());
     }
-    let scripts = SCRIPTS.div_ceil(machines());
-    let steps = OPERATIONS.div_ceil((scripts * machines()) as usize);
+    let scripts = SCRIPTS.div_ceil(share::machines());
+    let steps = OPERATIONS.div_ceil((scripts * share::machines()) as usize);
     run_scripts(scripts, steps, true)
 }
 

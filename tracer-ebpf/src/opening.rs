@@ -33,10 +33,15 @@ pub(crate) fn begin(
     matched: Match,
     told_later: bool,
 ) -> Option<*mut TrackedSocket> {
-    // A second connect on the same socket, after a failed one, starts its life again.
-    let tracked = record::enter(sock.address(), BPF_ANY)?;
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    // A second connect on the same socket, after a failed one, starts its life again.
+    let Some(tracked) = record::enter(sock.address(), BPF_ANY) else {
+        if !matched.server_end {
+            tally::opened_untracked(Task::current(), now_ns);
+        }
+        return None;
+    };
     // SAFETY: the value's memory outlives the program's run, and nobody else touches a record
     // before it is complete.
     let record = unsafe { &mut (*tracked).record };

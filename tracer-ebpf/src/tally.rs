@@ -11,9 +11,21 @@ use tracer_ebpf::abi::{
 use crate::{
     globals::config,
     maps::{OPENERS, count},
+    task::Task,
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
+
+/// Counts one connect of the current process whose socket cannot be tracked.
+#[inline(always)]
+pub(crate) fn opened_untracked(task: Task, now_ns: u64) {
+    let key = OpenerKey {
+        start_ns: task.process_start_ns(),
+        tgid: task.tgid(),
+        padding: 0,
+    };
+    count_opened(key, now_ns);
+}
 
 #[inline(always)]
 fn key(record: &SocketRecord) -> OpenerKey {
@@ -38,7 +50,11 @@ unsafe fn increment(count: *mut u64) {
 /// Counts one connect of the record's opener. True if its stack is to be taken.
 #[inline(always)]
 pub(crate) fn opened(record: &SocketRecord, now_ns: u64) -> bool {
-    let key = key(record);
+    count_opened(key(record), now_ns)
+}
+
+#[inline(always)]
+fn count_opened(key: OpenerKey, now_ns: u64) -> bool {
     let counts = OPENERS.get_ptr_mut(key).or_else(|| {
         // Fails if another CPU was first: then there is an entry all the same.
         let _ = OPENERS.insert(key, OpenerCounts::ZERO, u64::from(BPF_NOEXIST));

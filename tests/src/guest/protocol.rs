@@ -30,6 +30,8 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     pub name: String,
+    /// The one machine, of those that share this plan, that does it; all of them if `None`.
+    pub family: Option<String>,
     pub argv: Vec<String>,
     /// Of each test, when the step is a test binary.
     pub time_limit_s: u64,

@@ -85,7 +85,9 @@ fn run_plan(role: Role) -> Result<Counts> {
         family: guest.family.clone(),
     })?;
     for step in guest.plan.steps.clone() {
-        guest.step(&step)?;
+        if step.family.as_ref().is_none_or(|of| *of == guest.family) {
+            guest.step(&step)?;
+        }
     }
     guest.send(&Record::Finished(guest.counts))?;
     poweroff::drain(&guest.records);

@@ -8,6 +8,7 @@ use crate::workspace::Workspace;
 
 use super::artifacts::{self, TestPackage};
 use super::initramfs::Initramfs;
+use super::matrix::Family;
 use super::protocol::{PLAN_PATH, Plan, Step, StepKind};
 
 /// Of the machine that builds; all are Debian's.
@@ -44,6 +45,13 @@ const CLIENTS: &str = "/clients";
 /// and than ten thousand operations take.
 const TEST_TIME_LIMIT_S: u64 = 600;
 const DOCTOR: &str = "doctor";
+/// Their subject is the same whatever hook gave an event: a kernel's first machine runs them.
+const WHATEVER_FAMILY: [&str; 4] = [
+    "kernel_machine",
+    "kernel_recording",
+    "kernel_select",
+    "kernel_terminal",
+];
 
 /// Builds the one archive that all kernels and families boot.
 pub(super) fn initramfs(
@@ -51,7 +59,7 @@ pub(super) fn initramfs(
     tracer: &Path,
     tests: &TestPackage,
     only: Option<&str>,
-    families: usize,
+    families: &[Family],
 ) -> Result<Initramfs> {
     let mut root = Initramfs::new();
     root.program("init", tests.program("guest_init")?)?;
@@ -76,7 +84,12 @@ pub(super) fn initramfs(
     for (name, path) in tests.stripped_kernel_tests(workspace)? {
         let place = format!("/tests/{name}");
         root.program(&place, &path)?;
+        let whatever_family = WHATEVER_FAMILY.contains(&name.as_str());
         steps.push(Step {
+            family: families
+                .first()
+                .filter(|_| whatever_family)
+                .map(ToString::to_string),
             name,
             argv: vec![place],
             time_limit_s: TEST_TIME_LIMIT_S,
@@ -84,6 +97,7 @@ pub(super) fn initramfs(
         });
     }
     steps.push(Step {
+        family: None,
         name: DOCTOR.to_owned(),
         argv: [
             "/usr/bin/connleak",
@@ -98,7 +112,7 @@ pub(super) fn initramfs(
         time_limit_s: 60,
         kind: StepKind::Capture,
     });
-    let machines = families.to_string();
+    let machines = families.len().to_string();
     let plan = Plan {
         env: [
             ("CONNLEAK_BIN", "/bin/connleak"),

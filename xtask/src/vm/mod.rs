@@ -109,7 +109,7 @@ fn family_cells(
     std::fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
     let families = or_all(&args.family, &Family::ALL);
     let only = args.only.as_deref();
-    let root = contents::initramfs(workspace, tracer, tests, only, families.len())?;
+    let root = contents::initramfs(workspace, tracer, tests, only, &families)?;
     let initramfs = dir.join("initramfs.cpio");
     let size_mib = root.write(&initramfs)? / (1024 * 1024);
     eprintln!("initramfs: {size_mib} MiB");

@@ -167,6 +167,7 @@ fn name(part: Option<&OsStr>) -> String {
 
 fn step(name: &str, argv: &[&str], kind: StepKind) -> Step {
     Step {
+        family: None,
         name: name.to_owned(),
         argv: argv.iter().map(|&word| word.to_owned()).collect(),
         time_limit_s: CHECK_TIME_LIMIT_S,
