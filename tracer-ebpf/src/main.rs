@@ -5,7 +5,8 @@
 //! `filter` says which sockets matter, `sock` and `task` read kernel structs through resolved
 //! offsets, `stack` takes registers and a stack copy, `interpreter`
 //! follows an interpreter's frames, `maps` holds every map, `record` is a socket's entry in the one
-//! that matters most, `notice` says when userspace is told, and each file of `programs` is one group
+//! that matters most, `notice` says when userspace is told, `running` catches what the kernel leaves
+//! out, and each file of `programs` is one group
 //! of hooks. Programs never import each other.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // For the one atomic add in `tally`: rustc's BPF target has no fetch_add.
@@ -27,6 +28,8 @@ mod opening;
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod record;
+#[cfg(target_arch = "bpf")]
+mod running;
 #[cfg(target_arch = "bpf")]
 mod sock;
 #[cfg(target_arch = "bpf")]

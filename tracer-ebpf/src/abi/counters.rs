@@ -23,10 +23,12 @@ pub enum Counter {
     /// Changes of `SOCKETS` that the kernel refused, though there was room: a bucket's lock was
     /// busy (`-EBUSY` since 5.11, `-EDEADLK` and `-ETIMEDOUT` of `rqspinlock` since 6.15).
     MapBusy,
+    /// Runs of a program that the kernel left out, and its twin did.
+    CaughtUp,
 }
 
 /// Slots of one CPU.
-pub const COUNTERS: usize = 9;
+pub const COUNTERS: usize = 10;
 
 /// All counters of one CPU, indexed by [`Counter`].
 pub type CpuCounters = [u64; COUNTERS];

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::abi::{
     counters::Counter,
-    socket::{ABANDONED, LET_GO, SocketRecord},
+    socket::{ABANDONED, LET_GO, SocketRecord, TrackedSocket},
 };
 
 use super::done;
@@ -20,6 +20,7 @@ use crate::{
     filter,
     maps::{SOCKETS, count},
     notice, record,
+    running::{self, Twinned},
     sock::{Sock, SockArgument, SockFields},
     tally,
     task::Task,
@@ -47,6 +48,19 @@ pub(crate) fn destroy_raw(ctx: RawTracePointContext) -> i32 {
     done!(destroy(Sock(ctx.arg(0))))
 }
 
+/// Beside the above; see [`running`].
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub(crate) fn destroy_again_btf(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: it is an argument of this tp_btf program.
+    done!(destroy_again(unsafe { SockArgument::new(ctx.arg(0)) }))
+}
+
+/// As [`destroy_again_btf`].
+#[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
+pub(crate) fn destroy_again_raw(ctx: RawTracePointContext) -> i32 {
+    done!(destroy_again(Sock(ctx.arg(0))))
+}
+
 #[inline(always)]
 fn release(sock: impl SockFields) -> Option<()> {
     filter::matched(sock)?;
@@ -62,19 +76,37 @@ fn release(sock: impl SockFields) -> Option<()> {
 }
 
 #[inline(always)]
-fn destroy(sock: impl SockFields) -> Option<()> {
+fn find(sock: impl SockFields) -> Option<*const TrackedSocket> {
     // `connect(AF_UNSPEC)` zeroes the remote port (tcp_disconnect), and so does a connect that
     // finds no free local port (tcp_v4_connect): only a look-up tells then.
-    let found = if sock.ports()?.remote() == 0 || filter::watched(sock).is_some() {
-        SOCKETS.get_ptr(sock.address())
-    } else {
-        None
-    };
-    let Some(tracked) = found else {
+    if sock.ports()?.remote() != 0 {
+        filter::watched(sock)?;
+    }
+    SOCKETS.get_ptr(sock.address())
+}
+
+#[inline(always)]
+fn destroy(sock: impl SockFields) -> Option<()> {
+    let Some(tracked) = find(sock) else {
         count(Counter::Passed);
         return None;
     };
     count(Counter::Matched);
+    running::during(Twinned::Destroy, || remove(sock, tracked))
+}
+
+#[inline(always)]
+fn destroy_again(sock: impl SockFields) -> Option<()> {
+    if !running::left_out(Twinned::Destroy) {
+        return None;
+    }
+    let tracked = find(sock)?;
+    count(Counter::Matched);
+    remove(sock, tracked)
+}
+
+#[inline(always)]
+fn remove(sock: impl SockFields, tracked: *const TrackedSocket) -> Option<()> {
     let mut record = MaybeUninit::<SocketRecord>::uninit();
     // SAFETY: the value's memory outlives the program's run, and nobody else removes it; the copy
     // has every word of the record.

@@ -18,6 +18,7 @@ use crate::{
     filter::{self, Match},
     maps::{SOCKETS, count},
     notice, opening, record,
+    running::{self, Twinned},
     sock::{
         Sock, SockArgument, SockFields, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK, TCP_LISTEN,
         TCP_SYN_SENT,
@@ -52,6 +53,20 @@ pub(crate) fn state_connect_raw(ctx: RawTracePointContext) -> i32 {
     done!(state::<true>(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(2)))
 }
 
+/// Beside one of the above; see [`running`].
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state_again_btf(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: it is an argument of this tp_btf program.
+    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
+    done!(state_again(sock, ctx.arg(1), ctx.arg(2)))
+}
+
+/// As [`state_again_btf`].
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub(crate) fn state_again_raw(ctx: RawTracePointContext) -> i32 {
+    done!(state_again(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(2)))
+}
+
 #[inline(always)]
 fn state<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
     let (old, new) = (old as u8, new as u8);
@@ -61,9 +76,27 @@ fn state<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option
         return None;
     }
     let matched = filter::matched(sock)?;
-    if new != TCP_SYN_SENT {
-        return follow(sock, matched, new);
+    running::during(Twinned::State, || {
+        if new == TCP_SYN_SENT {
+            open::<TELLS>(sock, matched)
+        } else {
+            follow(sock, matched, new)
+        }
+    })
+}
+
+/// SYN_SENT is set in a process alone, where the state program cannot be running already.
+#[inline(always)]
+fn state_again(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
+    if !running::left_out(Twinned::State) || old as u8 == TCP_LISTEN {
+        return None;
     }
+    let matched = filter::matched(sock)?;
+    follow(sock, matched, new as u8)
+}
+
+#[inline(always)]
+fn open<const TELLS: bool>(sock: impl SockFields, matched: Match) -> Option<()> {
     // The tracepoint also serves SCTP, whose sockets have other fields, and MPTCP, whose subflows
     // are the TCP sockets.
     if !sock.is_tcp() {

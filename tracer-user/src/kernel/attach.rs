@@ -7,7 +7,7 @@ use aya::{
 
 use super::{
     error::{KernelError, root_cause},
-    probes::{Candidate, Family, Hook, Kind, Probes, ProgramCost, candidates, substitute},
+    probes::{Candidate, Family, Hook, Kind, Probes, ProgramCost, candidates, substitute, twin},
 };
 
 /// The ends come before the beginnings, so that no socket is seen opening and not closing; and
@@ -43,9 +43,9 @@ pub(super) fn attach_all(
             if !allowed(candidate.kind, forced) {
                 continue;
             }
-            match attach(ebpf, btf, candidate) {
-                Ok(cost) => {
-                    probes.programs.push(cost);
+            match attach_with_twin(ebpf, btf, candidate) {
+                Ok(costs) => {
+                    probes.programs.extend(costs);
                     taken = Some(candidate.kind.name());
                     break;
                 }
@@ -80,8 +80,11 @@ pub(super) fn attach_all(
     Ok(probes)
 }
 
-/// A program that could not be attached does not stay in the kernel.
+/// A program that could not be attached does not stay in the kernel, nor without its twin.
 fn unload(ebpf: &mut Ebpf, name: &str) {
+    if let Some(twin) = twin(name) {
+        unload(ebpf, twin);
+    }
     // It may not have been loaded at all; then there is nothing to undo.
     let _ = match ebpf.program_mut(name) {
         Some(Program::FEntry(program)) => program.unload(),
@@ -100,6 +103,25 @@ fn allowed(kind: Kind, forced: Option<Family>) -> bool {
         (Family::Tracepoint, _) | (_, None) => true,
         (family, Some(forced)) => family == forced,
     }
+}
+
+fn attach_with_twin(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    candidate: Candidate,
+) -> Result<Vec<ProgramCost>, ProgramError> {
+    let mut costs = vec![attach(ebpf, btf, candidate)?];
+    if let Some(program) = twin(candidate.program) {
+        costs.push(attach(
+            ebpf,
+            btf,
+            Candidate {
+                program,
+                ..candidate
+            },
+        )?);
+    }
+    Ok(costs)
 }
 
 fn attach(ebpf: &mut Ebpf, btf: &Btf, candidate: Candidate) -> Result<ProgramCost, ProgramError> {

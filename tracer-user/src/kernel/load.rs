@@ -23,7 +23,7 @@ use super::{
     iterators::{self, Walk},
     maps::{Interpreters, Maps},
     misses, offsets,
-    probes::{Family, Probes},
+    probes::{Family, Probes, is_twin},
     ring::Ring,
     support,
 };
@@ -161,11 +161,12 @@ impl Kernel {
         memory::give_back();
     }
 
-    /// Runs that the kernel left out of programs: what each would have told is missing.
+    /// Runs that the kernel left out of programs, twins not among them.
     pub fn missed(&self, probes: &Probes) -> u64 {
-        let programs = probes.programs.iter();
+        let programs = probes.programs.iter().map(|cost| cost.name.as_str());
         programs
-            .map(|program| misses::of(&self.ebpf, &program.name))
+            .filter(|program| !is_twin(program))
+            .map(|program| misses::of(&self.ebpf, program))
             .sum()
     }
 

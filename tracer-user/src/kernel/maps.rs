@@ -28,6 +28,9 @@ pub struct Counters {
     /// the CPU was busy with a program of ours, or another one with the map.
     #[serde(default)]
     pub program_busy: u64,
+    /// Of the runs that the kernel left out, those that a twin did.
+    #[serde(skip)]
+    pub caught_up: u64,
 }
 
 pub struct Maps {
@@ -167,6 +170,7 @@ impl Maps {
             stack_spared: sum(Counter::StackSpared),
             stack_fault: sum(Counter::StackFault),
             program_busy: sum(Counter::MapBusy),
+            caught_up: sum(Counter::CaughtUp),
         })
     }
 }

@@ -149,6 +149,22 @@ pub(super) fn candidates(
     }
 }
 
+/// The program that hangs beside `program`, and does what the kernel leaves out of it.
+pub(super) fn twin(program: &str) -> Option<&'static str> {
+    match program {
+        "destroy_btf" => Some("destroy_again_btf"),
+        "destroy_raw" => Some("destroy_again_raw"),
+        "state_btf" | "state_connect_btf" => Some("state_again_btf"),
+        "state_raw" | "state_connect_raw" => Some("state_again_raw"),
+        _ => None,
+    }
+}
+
+/// A twin's own misses are none: it has nothing to do then.
+pub(super) fn is_twin(program: &str) -> bool {
+    program.contains("_again_")
+}
+
 /// What a hook without a program of its own falls back to, and what that loses.
 pub(super) fn substitute(hook: Hook) -> Option<(&'static str, &'static str)> {
     match hook {

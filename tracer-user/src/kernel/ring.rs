@@ -42,8 +42,10 @@ impl Ring {
     ///
     /// epoll failed.
     pub async fn ready(&mut self) -> Result<(), KernelError> {
+        // In this order, or the end of each pause would wake a reader that has nothing to read.
+        let mut ready = self.fd.readable_mut().await?;
         sleep_until(self.taken_at + PAUSE).await;
-        self.fd.readable_mut().await?.clear_ready();
+        ready.clear_ready();
         Ok(())
     }
 

@@ -319,7 +319,10 @@ impl Tracer {
 
     pub(super) fn counters(&self) -> Result<Counters> {
         let mut counters = self.maps.counters()?;
-        counters.program_busy += self.kernel.missed(&self.probes);
+        // The kernel counts a miss before it calls the twin: asked first, it never says less.
+        let caught_up = counters.caught_up;
+        let missed = self.kernel.missed(&self.probes);
+        counters.program_busy += missed.saturating_sub(caught_up);
         Ok(counters)
     }
 
