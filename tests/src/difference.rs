@@ -97,7 +97,7 @@ pub fn differences(report: &Report, model: &Model, port: u16) -> Result<Vec<Stri
 /// task: its `bpf_trace_run3` compares `current->tgid` with 1 and returns, and counts no miss. A
 /// softirq that falls into PID 1's time is then seen by nobody. No other kernel is known to do so;
 /// the virtual machines' kernels do not, and are allowed nothing.
-fn unseen() -> u64 {
+fn unseen() -> i64 {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     if release.contains("-fc-") { 2 } else { 0 }
 }
