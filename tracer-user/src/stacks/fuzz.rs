@@ -9,10 +9,11 @@ use super::forward::way_out;
 use super::gopclntab::GoTable;
 use super::image::Image;
 use super::modules::{Mapping, ModuleTable, parse_executable};
+use super::perfmap::Entries;
+use super::php;
 use super::python::Memory;
 use super::resolver::start_ticks;
 use super::{FrameSample, ProcessKey, Registers, Resolver, ResolverConfig, StackSample};
-use super::{perfmap, php};
 
 pub use super::python::fuzz as python;
 
@@ -86,9 +87,9 @@ pub fn go_table(bytes: &[u8]) {
 /// A perf map. What it says of two addresses never overlaps.
 pub fn perf_map(bytes: &[u8]) {
     let mut last_end = 0;
-    for (start, entry) in perfmap::parse(bytes).unwrap_or_default() {
-        assert!(start >= last_end && start < entry.end && !entry.name.is_empty());
-        last_end = entry.end;
+    for (start, end, name) in Entries::parse(bytes).unwrap_or_default().iter() {
+        assert!(start >= last_end && start < end && !name.is_empty());
+        last_end = end;
     }
 }
 

@@ -21,8 +21,12 @@ const FILE_MAX_BYTES: u64 = 64 << 20;
 const LINE_MAX_BYTES: u64 = 4 << 10;
 const NAME_MAX_BYTES: usize = 512;
 const ENTRIES_MAX: usize = 200_000;
-const NAMES_MAX_BYTES: usize = 16 << 20;
+const HELD_MAX_BYTES: usize = 32 << 20;
+/// Of an entry, beside its name: its place in the tree, and what counts the name's users.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// A map that takes long to read is read the less often: other processes' stacks wait meanwhile.
+const READING_SHARE: u32 = 20;
 
 /// Why a perf map was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -35,20 +39,29 @@ pub(super) enum PerfMapError {
     NotRegular,
     #[error("its perf map is larger than {} MiB", FILE_MAX_BYTES >> 20)]
     TooLarge,
+    #[error("its perf map has more than {ENTRIES_MAX} entries, or {} MiB of them", HELD_MAX_BYTES >> 20)]
+    TooMany,
 }
 
 /// The perf map of one process: read when an address is asked for, again when it has changed.
 #[derive(Default)]
 pub(super) struct PerfMap {
-    entries: BTreeMap<u64, Entry>,
+    entries: Entries,
     seen: Option<Seen>,
-    looked_at: Option<Instant>,
+    look_again_at: Option<Instant>,
     pub(super) failure: Option<PerfMapError>,
 }
 
-pub(super) struct Entry {
-    pub(super) end: u64,
-    pub(super) name: Rc<str>,
+/// Code by its address, none overlapping another.
+#[derive(Default)]
+pub(super) struct Entries {
+    by_start: BTreeMap<u64, Entry>,
+    bytes: usize,
+}
+
+struct Entry {
+    end: u64,
+    name: Rc<str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,11 +80,12 @@ impl PerfMap {
         address: u64,
         ask_java: bool,
     ) -> Option<Rc<str>> {
-        if let Some(name) = self.find(address) {
+        if let Some(name) = self.entries.find(address) {
             return Some(name);
         }
         // Code that is not in the map yet must not have it read for every stack.
-        if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_PAUSE) {
+        let began = Instant::now();
+        if self.look_again_at.is_some_and(|at| began < at) {
             return None;
         }
         let process_dir = proc_root.join(pid.to_string());
@@ -79,13 +93,13 @@ impl PerfMap {
             java::write_perf_map(&process_dir, pid);
         }
         self.failure = self.read(&process_dir).err();
-        self.looked_at = Some(Instant::now());
-        self.find(address)
+        let now = Instant::now();
+        self.look_again_at = Some(now + LOOK_PAUSE.max((now - began) * READING_SHARE));
+        self.entries.find(address)
     }
 
-    fn find(&self, address: u64) -> Option<Rc<str>> {
-        let (_, entry) = self.entries.range(..=address).next_back()?;
-        (address < entry.end).then(|| Rc::clone(&entry.name))
+    pub(super) fn held_bytes(&self) -> usize {
+        self.entries.bytes
     }
 
     fn read(&mut self, process_dir: &Path) -> Result<(), PerfMapError> {
@@ -101,7 +115,7 @@ impl PerfMap {
             return Err(PerfMapError::Owner);
         }
         if metadata.len() > FILE_MAX_BYTES {
-            self.entries.clear();
+            (self.entries, self.seen) = (Entries::default(), None);
             return Err(PerfMapError::TooLarge);
         }
         let seen = Seen {
@@ -110,7 +124,8 @@ impl PerfMap {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
         };
         if self.seen != Some(seen) {
-            self.entries = parse(file)?;
+            (self.entries, self.seen) = (Entries::default(), None);
+            self.entries = Entries::parse(file)?;
             self.seen = Some(seen);
         }
         Ok(())
@@ -162,42 +177,70 @@ fn open_within(root: &File, path: &str) -> io::Result<File> {
     Ok(unsafe { OwnedFd::from_raw_fd(opened) }.into())
 }
 
-/// `START SIZE NAME` a line, numbers in hexadecimal. Lines that are not so are left out; of two
-/// entries for one address the last is true.
-pub(super) fn parse(file: impl Read) -> io::Result<BTreeMap<u64, Entry>> {
-    // The file may grow while it is read.
-    let mut lines = BufReader::new(file.take(FILE_MAX_BYTES));
-    let mut entries: BTreeMap<u64, Entry> = BTreeMap::new();
-    let mut names_bytes = 0;
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if (&mut lines)
-            .take(LINE_MAX_BYTES)
-            .read_until(b'\n', &mut line)?
-            == 0
-        {
-            return Ok(entries);
+impl Entries {
+    /// `START SIZE NAME` a line, numbers in hexadecimal. Lines that are not so are left out; of
+    /// two entries for one address the last is true, so that all are read or none is believed.
+    pub(super) fn parse(file: impl Read) -> Result<Self, PerfMapError> {
+        // The file may grow while it is read.
+        let mut lines = BufReader::new(file.take(FILE_MAX_BYTES));
+        let mut entries = Self::default();
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if (&mut lines)
+                .take(LINE_MAX_BYTES)
+                .read_until(b'\n', &mut line)?
+                == 0
+            {
+                return Ok(entries);
+            }
+            if line.last() != Some(&b'\n') && line.len() as u64 == LINE_MAX_BYTES {
+                lines.skip_until(b'\n')?;
+            }
+            if let Some((start, end, name)) = parse_line(&line) {
+                entries.insert(start, Entry { end, name });
+            }
+            if entries.by_start.len() > ENTRIES_MAX || entries.bytes > HELD_MAX_BYTES {
+                return Err(PerfMapError::TooMany);
+            }
         }
-        if line.last() != Some(&b'\n') && line.len() as u64 == LINE_MAX_BYTES {
-            lines.skip_until(b'\n')?;
-        }
-        let Some((start, end, name)) = parse_line(&line) else {
-            continue;
-        };
-        names_bytes += name.len();
-        if names_bytes > NAMES_MAX_BYTES || entries.len() >= ENTRIES_MAX {
-            return Ok(entries);
-        }
+    }
+
+    fn insert(&mut self, start: u64, entry: Entry) {
         // What it overlaps was thrown away before it was written.
-        while let Some((&other, _)) = entries
-            .range(..end)
+        while let Some((&other, _)) = self
+            .by_start
+            .range(..entry.end)
             .next_back()
             .filter(|(_, other)| other.end > start)
         {
-            entries.remove(&other);
+            self.remove(other);
         }
-        entries.insert(start, Entry { end, name });
+        self.bytes += entry.held_bytes();
+        self.by_start.insert(start, entry);
+    }
+
+    fn remove(&mut self, start: u64) {
+        if let Some(entry) = self.by_start.remove(&start) {
+            self.bytes -= entry.held_bytes();
+        }
+    }
+
+    fn find(&self, address: u64) -> Option<Rc<str>> {
+        let (_, entry) = self.by_start.range(..=address).next_back()?;
+        (address < entry.end).then(|| Rc::clone(&entry.name))
+    }
+
+    /// Where each begins and ends, and its name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64, &str)> {
+        let entries = self.by_start.iter();
+        entries.map(|(start, entry)| (*start, entry.end, &*entry.name))
+    }
+}
+
+impl Entry {
+    fn held_bytes(&self) -> usize {
+        ENTRY_OVERHEAD_BYTES + self.name.len()
     }
 }
 
@@ -221,11 +264,8 @@ mod tests {
 
     use super::*;
 
-    fn map_of(text: &str) -> PerfMap {
-        PerfMap {
-            entries: parse(text.as_bytes()).expect("memory reads"),
-            ..PerfMap::default()
-        }
+    fn map_of(text: &str) -> Entries {
+        Entries::parse(text.as_bytes()).expect("a map")
     }
 
     #[test]
@@ -252,12 +292,31 @@ mod tests {
 
     #[test]
     fn a_map_without_end_is_bounded() {
-        let endless = io::repeat(b'x');
-        assert!(parse(endless).expect("it ends").is_empty());
-        let many: String = (0..ENTRIES_MAX + 10)
-            .map(|at| format!("{:x} 1 f\n", at * 2))
-            .collect();
-        assert_eq!(parse(many.as_bytes()).expect("it ends").len(), ENTRIES_MAX);
+        let endless = Entries::parse(io::repeat(b'x')).expect("it ends");
+        assert_eq!(endless.bytes, 0);
+    }
+
+    #[test]
+    fn a_map_that_is_not_read_whole_is_not_believed() {
+        let many = |count: usize, name: &str| -> String {
+            let line = |at| format!("{:x} 1 {name}\n", at * 2);
+            (0..count).map(line).collect()
+        };
+        let whole = map_of(&many(ENTRIES_MAX, "f"));
+        assert_eq!(whole.iter().count(), ENTRIES_MAX);
+        assert!(whole.bytes <= HELD_MAX_BYTES);
+        let parse = |text: String| Entries::parse(text.as_bytes());
+        let too_many = parse(many(ENTRIES_MAX + 1, "f"));
+        assert!(matches!(too_many, Err(PerfMapError::TooMany)));
+        let too_long = parse(many(100_000, &"f".repeat(NAME_MAX_BYTES)));
+        assert!(matches!(too_long, Err(PerfMapError::TooMany)));
+    }
+
+    #[test]
+    fn what_was_thrown_away_counts_no_more() {
+        let text = "1000 10 f\n".repeat(ENTRIES_MAX * 2);
+        let map = map_of(&text);
+        assert_eq!(map.bytes, ENTRY_OVERHEAD_BYTES + 1);
     }
 
     #[test]
@@ -277,24 +336,24 @@ mod tests {
         assert!(matches!(map.read(&process), Err(PerfMapError::TooLarge)));
         fs::write(&place, "1000 10 good\n").expect("a map");
         map.read(&process).expect("a map");
-        assert_eq!(map.find(0x1000).as_deref(), Some("good"));
+        assert_eq!(map.entries.find(0x1000).as_deref(), Some("good"));
     }
 
     proptest! {
         #[test]
         fn any_map_has_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..400), address: u64) {
-            let entries = parse(bytes.as_slice()).expect("memory reads");
-            let _ = PerfMap { entries, ..PerfMap::default() }.find(address);
+            if let Ok(entries) = Entries::parse(bytes.as_slice()) {
+                let _ = entries.find(address);
+            }
         }
 
         #[test]
         fn entries_never_overlap(lines in prop::collection::vec((0_u64..64, 1_u64..16), 0..40)) {
             let text: String = lines.iter().map(|(at, size)| format!("{at:x} {size:x} f\n")).collect();
-            let entries = parse(text.as_bytes()).expect("memory reads");
             let mut last_end = 0;
-            for (start, entry) in &entries {
-                prop_assert!(*start >= last_end);
-                last_end = entry.end;
+            for (start, end, _) in map_of(&text).iter() {
+                prop_assert!(start >= last_end);
+                last_end = end;
             }
         }
     }

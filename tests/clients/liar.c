@@ -1,9 +1,10 @@
-/* A process that looks like Python and is not: connects from get_client, then keeps the connection.
+/* A process that lies about what it runs: connects from get_client, then keeps the connection.
  *
  * arguments: address port FILE way
  *   garbage  FILE is mapped, whatever is in it
  *   loop     FILE, a libpython3.12, is loaded and its runtime filled with frames that go in circles
  *   exit     a child connects and ends at once; the parent keeps the connection
+ *   jit      connects from code of its own making, with FILE moved to where its perf map belongs
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -74,15 +75,37 @@ static void go_in_circles(const char *path)
 	must(pthread_setspecific(key, state) == 0, "pthread_setspecific");
 }
 
+/* A call of get_client as a compiler at run time would write it. */
+static void connect_from_own_code(int fd, const char *address, int port)
+{
+	/* push rbp; mov rbp, rsp; call rcx; pop rbp; ret */
+	static const unsigned char code[] = { 0x55, 0x48, 0x89, 0xe5, 0xff, 0xd1, 0x5d, 0xc3 };
+	void *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	must(memory != MAP_FAILED, "mmap");
+	memcpy(memory, code, sizeof code);
+	must(mprotect(memory, 4096, PROT_READ | PROT_EXEC) == 0, "mprotect");
+	void (*call)(int, const char *, int, void *) = memory;
+	call(fd, address, port, get_client);
+}
+
+static void take_for_perf_map(const char *path, char *place, size_t size)
+{
+	snprintf(place, size, "/tmp/perf-%d.map", getpid());
+	must(rename(path, place) == 0, place);
+}
+
 int main(int argc, char **argv)
 {
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	must(argc == 5 && fd >= 0, "arguments");
 	const char *way = argv[4];
+	char perf_map[64] = "";
 	if (strcmp(way, "garbage") == 0)
 		map_garbage(argv[3]);
 	if (strcmp(way, "loop") == 0)
 		go_in_circles(argv[3]);
+	if (strcmp(way, "jit") == 0)
+		take_for_perf_map(argv[3], perf_map, sizeof perf_map);
 	/* Until it is traced and was looked at. */
 	puts("up");
 	fflush(stdout);
@@ -93,6 +116,8 @@ int main(int argc, char **argv)
 			_exit(0);
 		}
 		wait(NULL);
+	} else if (strcmp(way, "jit") == 0) {
+		connect_from_own_code(fd, argv[1], atoi(argv[2]));
 	} else {
 		get_client(fd, argv[1], atoi(argv[2]));
 	}
@@ -100,5 +125,7 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	while (getchar() != EOF)
 		;
+	if (perf_map[0])
+		unlink(perf_map);
 	return 0;
 }

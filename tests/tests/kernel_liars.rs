@@ -1,7 +1,7 @@
-//! Processes that look like Python and are not: their stacks are labelled, and cost little memory.
+//! Processes that lie about what they run: their stacks are labelled, and cost little memory.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Lines, Write};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Lines, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -16,14 +16,14 @@ use connleak_tests::{child, place, python};
 /// Three times what tracing takes with ordinary programs.
 const MEMORY_MAX_KIB: u64 = 256 * 1024;
 
-struct FalsePython {
+struct Liar {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl FalsePython {
+impl Liar {
     fn start(to: SocketAddr, file: &Path, way: &str) -> Result<Self> {
-        let mut child = child::bound(&mut Command::new(place::client("false_python")?))
+        let mut child = child::bound(&mut Command::new(place::client("liar")?))
             .args([to.ip().to_string(), to.port().to_string()])
             .arg(file)
             .arg(way)
@@ -50,7 +50,7 @@ impl FalsePython {
     }
 }
 
-impl Drop for FalsePython {
+impl Drop for Liar {
     fn drop(&mut self) {
         // It ends with its stdin.
         drop(self.child.stdin.take());
@@ -58,22 +58,26 @@ impl Drop for FalsePython {
     }
 }
 
-fn most_memory_kib(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kib.context("no VmHWM")?.trim().parse()?)
+/// The most that a process took which this one has started and waited for: the tracers among them.
+fn most_memory_kib() -> Result<u64> {
+    // SAFETY: rusage is integers only, for which zero is a value; the call fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        ensure!(libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) == 0);
+        usage
+    };
+    Ok(u64::try_from(usage.ru_maxrss)?)
 }
 
 /// The one outstanding connection of the program, and its stack.
 fn traced(file: &Path, way: &str) -> Result<StackGroup> {
     let server = RedisServer::start()?;
     // Before it is traced, so that it is looked at when tracing starts.
-    let mut program = FalsePython::start(server.v4(), file, way)?;
+    let mut program = Liar::start(server.v4(), file, way)?;
     let tracer = Tracer::start(&[server.port()])?;
     program.connect()?;
-    let memory_kib = most_memory_kib(tracer.pid())?;
     let report = tracer.finish()?;
+    let memory_kib = most_memory_kib()?;
     ensure!(memory_kib < MEMORY_MAX_KIB, "{way}: {memory_kib} KiB");
     let outstanding: Vec<&Opener> = report
         .openers
@@ -177,5 +181,60 @@ fn a_process_that_ends_at_once_is_named_or_said_to_have_ended() -> Result<()> {
             || note == "stack ends early: the process ended before its modules could be read",
         "{group:#?}"
     );
+    Ok(())
+}
+
+/// The stack of a program that runs code of its own making, and what it says of its perf map.
+fn traced_with_perf_map(write: impl FnOnce(File) -> Result<()>) -> Result<(StackGroup, String)> {
+    // Where perf maps belong: the program only renames it.
+    let dir = tempfile::tempdir_in("/tmp")?;
+    let file = dir.path().join("perf.map");
+    write(File::create(&file)?)?;
+    let group = traced(&file, "jit")?;
+    let functions = functions(&group);
+    ensure!(
+        functions.contains(&"get_client") && functions.contains(&"main"),
+        "{group:#?}"
+    );
+    let note = group.note.clone().unwrap_or_default();
+    Ok((group, note))
+}
+
+#[test]
+fn a_perf_map_of_a_gibibyte_is_not_read_and_the_stack_says_so() -> Result<()> {
+    let test = "a_perf_map_of_a_gibibyte_is_not_read_and_the_stack_says_so";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let (group, note) = traced_with_perf_map(|file| Ok(file.set_len(1 << 30)?))?;
+    ensure!(note.contains("perf map is larger than"), "{group:#?}");
+    Ok(())
+}
+
+/// As large as one may be that is read, and more entries than any program has.
+#[test]
+fn a_perf_map_with_too_many_entries_names_nothing_and_the_stack_says_so() -> Result<()> {
+    let test = "a_perf_map_with_too_many_entries_names_nothing_and_the_stack_says_so";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let (group, note) = traced_with_perf_map(|file| {
+        let mut file = BufWriter::new(file);
+        for page in 0..1_300_000_u64 {
+            writeln!(
+                file,
+                "{:x} 1000 {:030}",
+                0x7000_0000_0000 + (page << 12),
+                page
+            )?;
+        }
+        Ok(file.flush()?)
+    })?;
+    ensure!(note.contains("perf map has more than"), "{group:#?}");
+    let named = group
+        .frames
+        .iter()
+        .find(|frame| frame.kind == FrameKind::Jit && frame.function.is_some());
+    ensure!(named.is_none(), "{group:#?}");
     Ok(())
 }
