@@ -9,7 +9,7 @@ use connleak::{pipeline, process};
 pub type Target = fn(&[u8]);
 
 /// In the order they run.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("elf", stacks::elf),
     ("recording", pipeline::fuzz::recording),
     ("go_table", stacks::go_table),
@@ -18,7 +18,6 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("php_memory", stacks::php_memory),
     ("node_stack", stacks::node_stack),
     ("symbols", stacks::symbols),
-    ("symbol_name", stacks::symbol_name),
     ("code", stacks::code),
     ("proc", proc),
 ];

@@ -1,9 +1,9 @@
 //! The background: one thread unwinds and names stacks, so that reading the ring never waits.
 
 use std::{
-    collections::HashSet,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -15,16 +15,17 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::interpreters::{Announcement, Interpreters, NamedFrames};
 use super::merge::{merge, without_native};
 use super::node;
-use super::{ProcessKey, Resolver, ResolverConfig, Stack, StackSample};
+use super::shared::SharedStacks;
+use super::{Frame, ProcessKey, Resolver, ResolverConfig, Stack, StackSample};
 use crate::memory;
 
 /// Samples that wait; with copies of 32 KiB they hold 16 MiB.
 const WAITING_MAX: usize = 512;
+/// Their copies, and the names of their interpreter frames, which the target makes long.
+const WAITING_MAX_BYTES: usize = 64 << 20;
 /// Without a stack to resolve for so long, the tables of the programs are given back: a daemon at
 /// rest holds none of them, and reads them again with the next stack.
 const REST: Duration = Duration::from_secs(20);
-/// Different stacks that are kept although no socket has them any more.
-const IDLE_STACKS_MAX: usize = 1024;
 
 enum Job<Tag> {
     Resolve {
@@ -32,6 +33,7 @@ enum Job<Tag> {
         process: ProcessKey,
         sample: StackSample,
         interpreter: NamedFrames,
+        bytes: usize,
     },
     Forget(ProcessKey),
     AllowJavaPerfmap,
@@ -44,7 +46,9 @@ pub struct Background<Tag> {
     /// For stacks that need no unwinding.
     done: UnboundedSender<(Tag, Arc<Stack>)>,
     interpreters: Interpreters,
+    shared: Arc<Mutex<SharedStacks>>,
     waiting: usize,
+    waiting_bytes: Arc<AtomicUsize>,
 }
 
 impl<Tag: Send + 'static> Background<Tag> {
@@ -60,15 +64,24 @@ impl<Tag: Send + 'static> Background<Tag> {
         let (jobs, todo) = sync_channel(WAITING_MAX);
         let (done, resolved) = unbounded_channel();
         let named = done.clone();
+        let shared = Arc::new(Mutex::new(SharedStacks::default()));
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let worker = Worker {
+            config,
+            shared: Arc::clone(&shared),
+            waiting_bytes: Arc::clone(&waiting_bytes),
+        };
         thread::Builder::new()
             .name("connleak-stacks".to_owned())
-            .spawn(move || work(&config, &todo, &done))?;
+            .spawn(move || worker.work(&todo, &done))?;
         Ok(Self {
             jobs,
             resolved,
             done: named,
             interpreters: Interpreters::start(announce)?,
+            shared,
             waiting: 0,
+            waiting_bytes,
         })
     }
 
@@ -81,18 +94,32 @@ impl<Tag: Send + 'static> Background<Tag> {
     /// of an interpreter, which have their names, are kept.
     pub fn ask(&mut self, tag: Tag, process: ProcessKey, sample: StackSample) -> bool {
         let interpreter = self.interpreters.name(process, &sample.interpreter);
+        let names: usize = interpreter.frames.iter().map(Frame::held_bytes).sum();
+        let bytes = sample.copy.len() + names;
         let job = Job::Resolve {
             tag,
             process,
             sample,
             interpreter,
+            bytes,
         };
-        let sent = match self.jobs.try_send(job) {
+        // Only this thread adds to them.
+        let has_room = self.waiting_bytes.load(Relaxed) + bytes <= WAITING_MAX_BYTES;
+        let tried = match has_room {
+            true => {
+                self.waiting_bytes.fetch_add(bytes, Relaxed);
+                self.jobs
+                    .try_send(job)
+                    .inspect_err(|_| _ = self.waiting_bytes.fetch_sub(bytes, Relaxed))
+            }
+            false => Err(TrySendError::Full(job)),
+        };
+        let sent = match tried {
             Ok(()) => true,
             Err(TrySendError::Full(Job::Resolve {
                 tag, interpreter, ..
             })) if !interpreter.frames.is_empty() => {
-                let stack = Arc::new(without_native(interpreter));
+                let stack = share(&self.shared, without_native(interpreter));
                 self.done.send((tag, stack)).is_ok()
             }
             Err(_) => false,
@@ -133,62 +160,104 @@ impl<Tag: Send + 'static> Background<Tag> {
     }
 }
 
-fn work<Tag>(
-    config: &ResolverConfig,
-    todo: &Receiver<Job<Tag>>,
-    done: &UnboundedSender<(Tag, Arc<Stack>)>,
-) {
-    let mut config = config.clone();
-    let mut resolver = Resolver::new(config.clone());
-    let mut known: HashSet<Arc<Stack>> = HashSet::new();
-    let mut at_rest = true;
-    loop {
-        let job = match at_rest {
-            true => todo.recv().map_err(RecvTimeoutError::from),
-            false => todo.recv_timeout(REST),
-        };
-        let job = match job {
-            Ok(job) => job,
-            Err(RecvTimeoutError::Timeout) => {
-                at_rest = true;
-                resolver = Resolver::new(config.clone());
-                known.retain(|stack| Arc::strong_count(stack) > 1);
-                memory::give_back();
-                continue;
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        match job {
-            Job::Resolve {
-                tag,
-                process,
-                sample,
-                interpreter,
-            } => {
-                at_rest = false;
-                let native = node::with_caller(resolver.resolve(process, &sample), &sample);
-                let stack = merge(native, interpreter);
-                let stack = Arc::new(stack);
-                // One allocation for all sockets of a leak, however many there are.
-                let stack = match known.get(&stack) {
-                    Some(known) => Arc::clone(known),
-                    None => {
-                        known.insert(Arc::clone(&stack));
-                        stack
+fn share(shared: &Mutex<SharedStacks>, stack: Stack) -> Arc<Stack> {
+    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.share(stack)
+}
+
+/// What the thread works with.
+struct Worker {
+    config: ResolverConfig,
+    shared: Arc<Mutex<SharedStacks>>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+impl Worker {
+    fn work<Tag>(mut self, todo: &Receiver<Job<Tag>>, done: &UnboundedSender<(Tag, Arc<Stack>)>) {
+        let mut resolver = Resolver::new(self.config.clone());
+        let mut at_rest = true;
+        loop {
+            let job = match at_rest {
+                true => todo.recv().map_err(RecvTimeoutError::from),
+                false => todo.recv_timeout(REST),
+            };
+            let job = match job {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => {
+                    at_rest = true;
+                    resolver = Resolver::new(self.config.clone());
+                    self.rest();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            match job {
+                Job::Resolve {
+                    tag,
+                    process,
+                    sample,
+                    interpreter,
+                    bytes,
+                } => {
+                    at_rest = false;
+                    let native = node::with_caller(resolver.resolve(process, &sample), &sample);
+                    drop(sample);
+                    let stack = merge(native, interpreter);
+                    self.waiting_bytes.fetch_sub(bytes, Relaxed);
+                    if done.send((tag, share(&self.shared, stack))).is_err() {
+                        return;
                     }
-                };
-                if known.len() > IDLE_STACKS_MAX {
-                    known.retain(|stack| Arc::strong_count(stack) > 1);
                 }
-                if done.send((tag, stack)).is_err() {
-                    return;
+                Job::Forget(process) => resolver.forget(process),
+                Job::AllowJavaPerfmap => {
+                    self.config.java_perfmap = true;
+                    resolver.allow_java_perfmap();
                 }
-            }
-            Job::Forget(process) => resolver.forget(process),
-            Job::AllowJavaPerfmap => {
-                config.java_perfmap = true;
-                resolver.allow_java_perfmap();
             }
         }
+    }
+
+    fn rest(&self) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.sweep();
+        memory::give_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FrameSample, Registers};
+    use super::*;
+
+    #[test]
+    fn samples_that_wait_are_bounded_in_bytes_and_forgotten_when_done() {
+        let config = ResolverConfig::default();
+        let mut stacks = Background::start(config, |_| {}).expect("a thread");
+        let sample = StackSample {
+            registers: Registers::default(),
+            copy: vec![0; WAITING_MAX_BYTES / 3].into(),
+            bounded: true,
+            interpreter: FrameSample::default(),
+        };
+        let process = ProcessKey {
+            pid: std::process::id(),
+            start_time_ns: 0,
+        };
+        let mut sent = 0;
+        for tag in 0..100 {
+            sent += usize::from(stacks.ask(tag, process, sample.clone()));
+            assert!(stacks.waiting_bytes.load(Relaxed) <= WAITING_MAX_BYTES);
+        }
+        assert_eq!(stacks.waiting(), sent);
+        while stacks.waiting() > 0 {
+            stacks.try_next();
+            thread::yield_now();
+        }
+        assert_eq!(stacks.waiting_bytes.load(Relaxed), 0);
+        let all = StackSample {
+            copy: vec![0; WAITING_MAX_BYTES + 1].into(),
+            ..sample
+        };
+        assert!(!stacks.ask(0, process, all));
     }
 }

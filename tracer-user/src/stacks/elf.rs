@@ -159,6 +159,23 @@ impl Elf {
         })
     }
 
+    pub(super) fn held_bytes(&self) -> u64 {
+        let sections = self.sections.iter();
+        let names: usize = sections.map(|section| section.name.len()).sum();
+        let headers = self.sections.len() * size_of::<Section>()
+            + self.segments.len() * size_of::<Segment>()
+            + self.header.len();
+        (headers + names) as u64
+    }
+
+    /// Keeps what tells where the file is mapped.
+    pub(super) fn without_sections(self) -> Self {
+        Self {
+            sections: Vec::new(),
+            ..self
+        }
+    }
+
     pub(super) fn section(&self, name: &str) -> Option<&Section> {
         self.sections
             .iter()

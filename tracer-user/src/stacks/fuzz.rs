@@ -24,6 +24,8 @@ const KEY: ProcessKey = ProcessKey {
 const STACK: u64 = 0x7ffc_0000_0000;
 const SECTION_MAX_BYTES: u64 = 1 << 20;
 const STACK_WORDS: usize = 32;
+/// Of one input: else an input of many is slow, and none of them is.
+const NAMES_MAX: usize = 16;
 
 /// An ELF file at the end, and before it the stack of the thread that ran it: headers, unwind
 /// tables, symbols and debug information.
@@ -111,7 +113,8 @@ pub fn proc(bytes: &[u8]) {
     start_ticks(bytes);
 }
 
-/// A symbol table, as many symbols as the first byte says, and its names.
+/// A symbol table, as many symbols as the first byte says, and its names. Demangled each is still
+/// short enough to be shown.
 pub fn symbols(bytes: &[u8]) {
     const SYMBOL_BYTES: usize = 24;
     let Some((count, tables)) = bytes.split_first() else {
@@ -121,12 +124,10 @@ pub fn symbols(bytes: &[u8]) {
     let (table, names) = tables.split_at(at.min(tables.len()));
     php::symbol(table, names, b"executor_globals\0");
     python::symbols(table, names);
-}
-
-/// A symbol's name. Demangled it is still short enough to be shown.
-pub fn symbol_name(bytes: &[u8]) {
-    let name = demangle(&String::from_utf8_lossy(bytes));
-    assert!(name.len() <= NAME_MAX_BYTES);
+    for name in names.split(|byte| *byte == 0).take(NAMES_MAX) {
+        let name = demangle(&String::from_utf8_lossy(name));
+        assert!(name.len() <= NAME_MAX_BYTES);
+    }
 }
 
 /// The copy of a stack in which a Node process tells its frames.

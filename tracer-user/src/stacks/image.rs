@@ -57,6 +57,8 @@ pub(super) struct Image {
     source: ElfSource,
     pub(super) elf: Elf,
     pub(super) unwind: UnwindTables,
+    /// What is held of the file for as long as it is known, names or not.
+    pub(super) tables_bytes: u64,
     names: RefCell<NameState>,
 }
 
@@ -78,6 +80,7 @@ impl Image {
         Ok(Self {
             number,
             source,
+            tables_bytes: elf.held_bytes() + unwind.bytes(),
             elf,
             unwind,
             names: RefCell::new(NameState::Unread),
@@ -232,7 +235,7 @@ impl UnwindTables {
         entry.is_some_and(|entry| entry.contains(address))
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         let length = |table: &Option<(u64, Bytes)>| table.as_ref().map_or(0, |(_, b)| b.len());
         let debug_frame = self.debug_frame.as_ref().map_or(0, Bytes::len);
         (length(&self.eh_frame) + length(&self.eh_frame_header) + debug_frame) as u64

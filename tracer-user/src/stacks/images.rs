@@ -1,4 +1,4 @@
-//! The ELF files known to this resolver, each once, bounded in number and in bytes of names.
+//! The ELF files known to this resolver, each once, bounded in number and in bytes.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -25,6 +25,8 @@ pub(super) struct ImageStore {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ImageBounds {
     pub(super) images: usize,
+    /// Headers and unwind tables, of all files together.
+    pub(super) tables_bytes: u64,
     pub(super) names_bytes: u64,
     pub(super) section_bytes: u64,
 }
@@ -42,6 +44,11 @@ impl ImageStore {
             clock: 0,
             bounds,
         }
+    }
+
+    /// How much of the tables one process may have.
+    pub(super) fn share_bytes(&self) -> u64 {
+        self.bounds.tables_bytes / 2
     }
 
     pub(super) fn open(&mut self, file: File) -> Result<Rc<Image>, Rc<str>> {
@@ -85,14 +92,21 @@ impl ImageStore {
     pub(super) fn held_bytes(&self) -> u64 {
         let images = self.images.values().flat_map(|entry| entry.image.as_ref());
         images
-            .map(|image| image.names_bytes() + image.unwind.bytes())
+            .map(|image| image.names_bytes() + image.tables_bytes)
             .sum()
     }
 
-    /// Forgets files that no process uses any more, oldest first, until the bound holds. `false`
-    /// if it cannot hold before a process is forgotten.
+    fn tables_bytes(&self) -> u64 {
+        let images = self.images.values().flat_map(|entry| entry.image.as_ref());
+        images.map(|image| image.tables_bytes).sum()
+    }
+
+    /// Forgets files that no process uses any more, oldest first, until the bounds hold. `false`
+    /// if they cannot hold before a process is forgotten.
     pub(super) fn shrink(&mut self) -> bool {
-        while self.images.len() > self.bounds.images {
+        while self.images.len() > self.bounds.images
+            || self.tables_bytes() > self.bounds.tables_bytes
+        {
             let unused = |entry: &&(&ImageKey, &Entry)| match &entry.1.image {
                 Ok(image) => Rc::strong_count(image) == 1,
                 Err(_) => true,
@@ -181,6 +195,7 @@ mod tests {
     fn the_vdso_is_read_from_memory_and_has_unwind_tables() {
         let mut images = ImageStore::new(ImageBounds {
             images: 1,
+            tables_bytes: 1 << 20,
             names_bytes: 0,
             section_bytes: 1 << 20,
         });

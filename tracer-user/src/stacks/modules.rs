@@ -1,5 +1,6 @@
 //! A process's module table: which file every executable mapping comes from.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
@@ -13,6 +14,10 @@ use super::images::{ImageStore, open_regular};
 const MAPS_MAX_BYTES: u64 = 16 << 20;
 const MAPPINGS_MAX: usize = 8_192;
 const PATH_MAX_BYTES: usize = 4_096;
+/// Of a mapping, here and in the unwinder.
+const MAPPING_BYTES: usize = size_of::<Mapping>() + 512;
+/// Different files; each keeps a descriptor open.
+const FILES_MAX: usize = 512;
 
 /// What an executable mapping holds.
 #[derive(Clone)]
@@ -60,6 +65,41 @@ pub(super) struct ModuleTable {
     pub(super) mappings: Vec<Mapping>,
 }
 
+/// What one process may have held: it maps whatever it likes.
+struct Share {
+    files: HashSet<u64>,
+    tables_bytes: u64,
+    bound_bytes: u64,
+}
+
+impl Share {
+    /// Refuses what passes the share. An image that was refused and is nobody else's goes with
+    /// the next that makes room.
+    fn take(&mut self, code: Code) -> Code {
+        let Code::Image { image, .. } = &code else {
+            return code;
+        };
+        if self.files.contains(&image.number) {
+            return code;
+        }
+        let tables_bytes = self.tables_bytes + image.tables_bytes;
+        if self.files.len() >= FILES_MAX {
+            return Code::Unreadable(Rc::from(format!(
+                "its process maps more than {FILES_MAX} files"
+            )));
+        }
+        if tables_bytes > self.bound_bytes {
+            return Code::Unreadable(Rc::from(format!(
+                "the unwind tables of its process are larger than {} MiB",
+                self.bound_bytes >> 20
+            )));
+        }
+        self.files.insert(image.number);
+        self.tables_bytes = tables_bytes;
+        code
+    }
+}
+
 impl ModuleTable {
     /// Reads the table of the process at `process_dir` (`/proc/PID`). Files that `known` already
     /// has at the same place are taken from there.
@@ -74,6 +114,11 @@ impl ModuleTable {
         let mut lines = BufReader::new(maps.take(MAPS_MAX_BYTES));
         let mut line = Vec::new();
         let mut mappings: Vec<Mapping> = Vec::new();
+        let mut share = Share {
+            files: HashSet::new(),
+            tables_bytes: 0,
+            bound_bytes: images.share_bytes(),
+        };
         while mappings.len() < MAPPINGS_MAX {
             line.clear();
             if lines.read_until(b'\n', &mut line)? == 0 {
@@ -85,10 +130,13 @@ impl ModuleTable {
             let same = known
                 .at(mapping.range.start)
                 .filter(|known| known.is_same(&mapping));
-            mapping.code = match same {
+            mapping.code = share.take(match same {
                 Some(known) => known.code.clone(),
-                None => open_code(proc_root, &process_dir, &mapping, images),
-            };
+                None => {
+                    images.shrink();
+                    open_code(proc_root, &process_dir, &mapping, images)
+                }
+            });
             // The kernel lists them in order; a table that is not sorted could not be searched.
             if mappings
                 .last()
@@ -106,6 +154,16 @@ impl ModuleTable {
             .partition_point(|mapping| mapping.range.start <= address);
         let mapping = self.mappings.get(after.checked_sub(1)?)?;
         mapping.range.contains(&address).then_some(mapping)
+    }
+
+    /// Beside the files themselves, which other processes map too.
+    pub(super) fn held_bytes(&self) -> usize {
+        let mappings = self.mappings.iter();
+        // The unwinder keeps the path once more.
+        let texts: usize = mappings
+            .map(|mapping| mapping.path.len() * 2 + mapping.device_inode.0.len())
+            .sum();
+        self.mappings.len() * MAPPING_BYTES + texts
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {

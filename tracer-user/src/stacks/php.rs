@@ -119,7 +119,7 @@ fn read_globals(file: File) -> Option<(Elf, u64)> {
         source.read("symbols", offset, bytes, TABLE_MAX_BYTES).ok()
     };
     let address = symbol(&read(".dynsym")?, &read(".dynstr")?, b"executor_globals\0")?;
-    Some((elf, address))
+    Some((elf.without_sections(), address))
 }
 
 pub(super) fn symbol(table: &[u8], names: &[u8], wanted: &[u8]) -> Option<u64> {

@@ -35,8 +35,12 @@ pub struct ResolverConfig {
     pub debug_dirs: Vec<PathBuf>,
     /// Processes whose module tables are kept.
     pub processes: usize,
+    /// Module tables and perf maps, of all processes together.
+    pub processes_bytes: usize,
     /// ELF files kept open; two descriptors each.
     pub images: usize,
+    /// Their headers and unwind tables; one process may have half of it.
+    pub tables_bytes: u64,
     /// Symbol and debug sections in memory, of all files together.
     pub names_bytes: u64,
     /// The same for one file; beyond it debug information is left out, then symbols.
@@ -54,7 +58,9 @@ impl Default for ResolverConfig {
             java_perfmap: false,
             debug_dirs: vec!["/usr/lib/debug".into()],
             processes: 256,
+            processes_bytes: 128 << 20,
             images: 256,
+            tables_bytes: 256 << 20,
             names_bytes: 256 << 20,
             image_names_bytes: 192 << 20,
             section_bytes: 64 << 20,
@@ -88,12 +94,19 @@ pub struct Resolver {
 
 struct Process {
     table: ModuleTable,
+    table_bytes: usize,
     unwinder: ProcessUnwinder,
     perf_map: PerfMap,
     used_at: u64,
     read_at: Instant,
     /// When the table was last read again without finding a change.
     unchanged_at: Option<Instant>,
+}
+
+impl Process {
+    fn held_bytes(&self) -> usize {
+        self.table_bytes + self.unwinder.held_bytes() + self.perf_map.held_bytes()
+    }
 }
 
 impl Resolver {
@@ -110,6 +123,7 @@ impl Resolver {
             },
             images: ImageStore::new(ImageBounds {
                 images: config.images,
+                tables_bytes: config.tables_bytes,
                 names_bytes: config.names_bytes,
                 section_bytes: config.section_bytes,
             }),
@@ -153,7 +167,12 @@ impl Resolver {
 
     /// Bytes held in tables, symbol copies and names; what the bounds of the configuration are for.
     pub fn held_bytes(&self) -> u64 {
-        self.images.held_bytes() + self.names.bytes() as u64
+        let processes = self.processes_bytes() + self.names.bytes();
+        self.images.held_bytes() + processes as u64
+    }
+
+    fn processes_bytes(&self) -> usize {
+        self.processes.values().map(Process::held_bytes).sum()
     }
 
     fn resolve_unguarded(&mut self, key: ProcessKey, sample: &StackSample) -> Stack {
@@ -174,6 +193,9 @@ impl Resolver {
         }
         let stack = self.name(key.pid, &mut process, &walk, sample);
         self.processes.insert(key, process);
+        if self.processes_bytes() > self.config.processes_bytes {
+            self.make_room(key);
+        }
         stack
     }
 
@@ -184,16 +206,17 @@ impl Resolver {
             return Ok(());
         }
         let table = self.read_table(key, &ModuleTable::default())?;
-        self.make_room();
         let process = Process {
             unwinder: ProcessUnwinder::new(&table),
             perf_map: PerfMap::default(),
+            table_bytes: table.held_bytes(),
             table,
             used_at: self.clock,
             read_at: Instant::now(),
             unchanged_at: None,
         };
         self.processes.insert(key, process);
+        self.make_room(key);
         Ok(())
     }
 
@@ -236,15 +259,22 @@ impl Resolver {
             }
         };
         process.unwinder = ProcessUnwinder::new(&changed);
+        process.table_bytes = changed.held_bytes();
         process.table = changed;
         true
     }
 
-    fn make_room(&mut self) {
-        while self.processes.len() >= self.config.processes.max(1) || !self.images.shrink() {
+    /// Forgets the processes not asked for the longest until the bounds hold. `kept` alone is
+    /// within them, by the bounds of a module table and a perf map.
+    fn make_room(&mut self, kept: ProcessKey) {
+        while self.processes.len() > self.config.processes.max(1)
+            || self.processes_bytes() > self.config.processes_bytes
+            || !self.images.shrink()
+        {
             let oldest = self
                 .processes
                 .iter()
+                .filter(|(key, _)| **key != kept)
                 .min_by_key(|(_, process)| process.used_at)
                 .map(|(key, _)| *key);
             let Some(oldest) = oldest else { break };
@@ -396,6 +426,7 @@ impl Resolver {
         let process = Process {
             unwinder: ProcessUnwinder::new(&table),
             perf_map: PerfMap::default(),
+            table_bytes: table.held_bytes(),
             table,
             used_at: 0,
             read_at: Instant::now(),

@@ -131,6 +131,12 @@ impl ProcessUnwinder {
         }
     }
 
+    /// Beside the tables, which the images hold.
+    pub(super) fn held_bytes(&self) -> usize {
+        const WAY_OUT_BYTES: usize = size_of::<(u64, Option<WayOut>)>() * 2;
+        size_of::<arch::Cache>() + self.ways_out.len() * WAY_OUT_BYTES
+    }
+
     pub(super) fn walk(
         &mut self,
         table: &ModuleTable,

@@ -80,7 +80,12 @@ pub(super) fn write(workspace: &Workspace, corpus: &Path) -> Result<()> {
     put("perf_map", "runtimes", PERF_MAP.as_bytes())?;
     put("symbols", "interpreters", &symbol_table())?;
     for (index, name) in SYMBOL_NAMES.iter().enumerate() {
-        put("symbol_name", &index.to_string(), name.as_bytes())?;
+        // No symbols, and a name.
+        put(
+            "symbols",
+            &index.to_string(),
+            format!("\0{name}").as_bytes(),
+        )?;
     }
     for (index, code) in CODES.iter().enumerate() {
         put("code", &index.to_string(), code)?;

@@ -31,6 +31,7 @@ impl SymbolFile {
         let symbols = tables
             .iter()
             .find_map(|(table, names)| find(&elf, &source, table, names))?;
+        let elf = elf.without_sections();
         Some(Self { elf, symbols })
     }
 }
