@@ -23,7 +23,9 @@ const EEXIST: i32 = 17;
 /// `None` if there is one already and `flags` say BPF_NOEXIST, or if it was refused and counted.
 #[inline(always)]
 pub(crate) fn enter(address: u64, flags: u32) -> Option<*mut TrackedSocket> {
-    if let Err(error) = SOCKETS.insert(address, &BLANK, u64::from(flags)) {
+    // By reference: a value would be copied to the stack first.
+    let blank: &TrackedSocket = &BLANK;
+    if let Err(error) = SOCKETS.insert(address, blank, u64::from(flags)) {
         if error == -E2BIG {
             count(Counter::MapFull);
         } else if error != -EEXIST {
