@@ -2,7 +2,8 @@
 //!
 //! fentry programs do not run twice at a time on one CPU, nor do tracepoint's; kprobe programs do
 //! not run while a map is read or changed there (`bpf_prog_active`). The kernel counts each miss
-//! since 5.12, of kprobes since 6.7; before, they are not known.
+//! since 5.12, of kprobes since 6.7; before, they are not known. Nor is what a sandbox's kernel
+//! leaves out while PID 1 is the current task (6.18.44-fc, seen in its `bpf_trace_run3`).
 
 use std::{
     fs,
