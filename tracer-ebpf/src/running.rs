@@ -2,9 +2,10 @@
 //!
 //! The kernel leaves a tracepoint's program out where it runs already on the same CPU. That is no
 //! accident here: a notice that wakes the reader raises an interrupt at once (`irq_work`), inside
-//! the program that sent it, and with the interrupt come the softirqs that were due. Each program
-//! that sends notices from a process therefore has a twin, which hangs beside it, is not running
-//! then, and otherwise only looks here and returns.
+//! the program that sent it, and with the interrupt come the softirqs that were due. And newer
+//! kernels preempt a tracepoint's program (7.2 does, 6.12 does not), so that another process finds
+//! it half done. Each program that begins or ends a record therefore has a twin, which hangs beside
+//! it, is not running then, and otherwise only looks here and returns.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use tracer_ebpf::abi::counters::Counter;
@@ -22,7 +23,8 @@ pub(crate) enum Twinned {
     Destroy,
 }
 
-/// Does `work`, which an interrupt on this CPU can find half done.
+/// Does `work`, the whole of the program, which an interrupt or another process on this CPU can
+/// find half done.
 #[inline(always)]
 pub(crate) fn during(program: Twinned, work: impl FnOnce() -> Option<()>) -> Option<()> {
     set(program, 1);

@@ -87,12 +87,7 @@ fn find(sock: impl SockFields) -> Option<*const TrackedSocket> {
 
 #[inline(always)]
 fn destroy(sock: impl SockFields) -> Option<()> {
-    let Some(tracked) = find(sock) else {
-        count(Counter::Passed);
-        return None;
-    };
-    count(Counter::Matched);
-    running::during(Twinned::Destroy, || remove(sock, tracked))
+    running::during(Twinned::Destroy, || remove(sock))
 }
 
 #[inline(always)]
@@ -100,13 +95,16 @@ fn destroy_again(sock: impl SockFields) -> Option<()> {
     if !running::left_out(Twinned::Destroy) {
         return None;
     }
-    let tracked = find(sock)?;
-    count(Counter::Matched);
-    remove(sock, tracked)
+    remove(sock)
 }
 
 #[inline(always)]
-fn remove(sock: impl SockFields, tracked: *const TrackedSocket) -> Option<()> {
+fn remove(sock: impl SockFields) -> Option<()> {
+    let Some(tracked) = find(sock) else {
+        count(Counter::Passed);
+        return None;
+    };
+    count(Counter::Matched);
     let mut record = MaybeUninit::<SocketRecord>::uninit();
     // SAFETY: the value's memory outlives the program's run, and nobody else removes it; the copy
     // has every word of the record.

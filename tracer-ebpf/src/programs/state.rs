@@ -53,22 +53,57 @@ pub(crate) fn state_connect_raw(ctx: RawTracePointContext) -> i32 {
     done!(state::<true>(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(2)))
 }
 
-/// Beside one of the above; see [`running`].
+/// Beside [`state_btf`]; see [`running`].
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn state_again_btf(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: it is an argument of this tp_btf program.
     let sock = unsafe { SockArgument::new(ctx.arg(0)) };
-    done!(state_again(sock, ctx.arg(1), ctx.arg(2)))
+    done!(state_again::<false>(sock, ctx.arg(1), ctx.arg(2)))
 }
 
-/// As [`state_again_btf`].
+/// Beside [`state_raw`].
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn state_again_raw(ctx: RawTracePointContext) -> i32 {
-    done!(state_again(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(2)))
+    done!(state_again::<false>(
+        Sock(ctx.arg(0)),
+        ctx.arg(1),
+        ctx.arg(2)
+    ))
+}
+
+/// Beside [`state_connect_btf`].
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state_connect_again_btf(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: it is an argument of this tp_btf program.
+    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
+    done!(state_again::<true>(sock, ctx.arg(1), ctx.arg(2)))
+}
+
+/// Beside [`state_connect_raw`].
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub(crate) fn state_connect_again_raw(ctx: RawTracePointContext) -> i32 {
+    done!(state_again::<true>(
+        Sock(ctx.arg(0)),
+        ctx.arg(1),
+        ctx.arg(2)
+    ))
 }
 
 #[inline(always)]
 fn state<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
+    running::during(Twinned::State, || change::<TELLS>(sock, old, new))
+}
+
+#[inline(always)]
+fn state_again<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
+    if !running::left_out(Twinned::State) {
+        return None;
+    }
+    change::<TELLS>(sock, old, new)
+}
+
+#[inline(always)]
+fn change<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
     let (old, new) = (old as u8, new as u8);
     // A listener, or the child that was just copied from it (SYN_RECV): neither has a record.
     if old == TCP_LISTEN || new == TCP_LISTEN {
@@ -76,23 +111,11 @@ fn state<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option
         return None;
     }
     let matched = filter::matched(sock)?;
-    running::during(Twinned::State, || {
-        if new == TCP_SYN_SENT {
-            open::<TELLS>(sock, matched)
-        } else {
-            follow(sock, matched, new)
-        }
-    })
-}
-
-/// SYN_SENT is set in a process alone, where the state program cannot be running already.
-#[inline(always)]
-fn state_again(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
-    if !running::left_out(Twinned::State) || old as u8 == TCP_LISTEN {
-        return None;
+    if new == TCP_SYN_SENT {
+        open::<TELLS>(sock, matched)
+    } else {
+        follow(sock, matched, new)
     }
-    let matched = filter::matched(sock)?;
-    follow(sock, matched, new as u8)
 }
 
 #[inline(always)]

@@ -154,8 +154,10 @@ pub(super) fn twin(program: &str) -> Option<&'static str> {
     match program {
         "destroy_btf" => Some("destroy_again_btf"),
         "destroy_raw" => Some("destroy_again_raw"),
-        "state_btf" | "state_connect_btf" => Some("state_again_btf"),
-        "state_raw" | "state_connect_raw" => Some("state_again_raw"),
+        "state_btf" => Some("state_again_btf"),
+        "state_raw" => Some("state_again_raw"),
+        "state_connect_btf" => Some("state_connect_again_btf"),
+        "state_connect_raw" => Some("state_connect_again_raw"),
         _ => None,
     }
 }
