@@ -16,24 +16,25 @@ use crate::{
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// Counts one connect of the current process whose socket cannot be tracked.
 #[inline(always)]
-pub(crate) fn opened_untracked(task: Task, now_ns: u64) {
-    let key = OpenerKey {
-        start_ns: task.process_start_ns(),
-        tgid: task.tgid(),
+fn key(tgid: u32, start_ns: u64) -> OpenerKey {
+    OpenerKey {
+        start_ns,
+        tgid,
         padding: 0,
-    };
-    count_opened(key, now_ns);
+    }
 }
 
 #[inline(always)]
-fn key(record: &SocketRecord) -> OpenerKey {
-    OpenerKey {
-        start_ns: record.opener_start_ns,
-        tgid: record.opener_tgid,
-        padding: 0,
-    }
+fn opener_of(record: &SocketRecord) -> OpenerKey {
+    key(record.opener_tgid, record.opener_start_ns)
+}
+
+/// Counts one connect of the current process whose socket cannot be tracked.
+#[inline(always)]
+pub(crate) fn opened_untracked(task: Task, now_ns: u64) {
+    let start_ns = task.process_start_ns();
+    count_opened(key(task.tgid(), start_ns), now_ns);
 }
 
 /// Adds one, whatever other CPUs do to `count` meanwhile (BPF_ATOMIC | BPF_ADD).
@@ -50,7 +51,7 @@ unsafe fn increment(count: *mut u64) {
 /// Counts one connect of the record's opener. True if its stack is to be taken.
 #[inline(always)]
 pub(crate) fn opened(record: &SocketRecord, now_ns: u64) -> bool {
-    count_opened(key(record), now_ns)
+    count_opened(opener_of(record), now_ns)
 }
 
 #[inline(always)]
@@ -86,7 +87,7 @@ pub(crate) fn closed(record: &SocketRecord) {
     if record.flags & SERVER_END != 0 {
         return;
     }
-    if let Some(counts) = OPENERS.get_ptr_mut(key(record)) {
+    if let Some(counts) = OPENERS.get_ptr_mut(opener_of(record)) {
         // SAFETY: as in `opened`.
         unsafe { increment(&raw mut (*counts).closed) };
     }
@@ -101,11 +102,7 @@ pub(crate) fn is_followed(tgid: u32, start_ns: u64) -> bool {
     if tgid == config!(own_tgid) {
         return true;
     }
-    let counts = OPENERS.get_ptr(OpenerKey {
-        start_ns,
-        tgid,
-        padding: 0,
-    });
+    let counts = OPENERS.get_ptr(key(tgid, start_ns));
     // SAFETY: a pointer into a value of the map, whose memory outlives the program's run.
     counts.is_some_and(|counts| unsafe { (*counts).followed } != 0)
 }
@@ -113,11 +110,7 @@ pub(crate) fn is_followed(tgid: u32, start_ns: u64) -> bool {
 /// Gives a process an entry before its first connect, so that its children find it.
 #[inline(always)]
 pub(crate) fn follow(tgid: u32, start_ns: u64) {
-    let key = OpenerKey {
-        start_ns,
-        tgid,
-        padding: 0,
-    };
+    let key = key(tgid, start_ns);
     let counts = OpenerCounts {
         followed: 1,
         ..OpenerCounts::ZERO
@@ -130,11 +123,7 @@ pub(crate) fn follow(tgid: u32, start_ns: u64) {
 /// A test suite starts more processes than the map has room for; few of them connect.
 #[inline(always)]
 pub(crate) fn forget_if_unused(tgid: u32, start_ns: u64) {
-    let key = OpenerKey {
-        start_ns,
-        tgid,
-        padding: 0,
-    };
+    let key = key(tgid, start_ns);
     let Some(counts) = OPENERS.get_ptr(key) else {
         return;
     };
@@ -147,11 +136,5 @@ pub(crate) fn forget_if_unused(tgid: u32, start_ns: u64) {
 /// Does this process have sockets that connleak follows?
 #[inline(always)]
 pub(crate) fn is_opener(tgid: u32, start_ns: u64) -> bool {
-    OPENERS
-        .get_ptr(OpenerKey {
-            start_ns,
-            tgid,
-            padding: 0,
-        })
-        .is_some()
+    OPENERS.get_ptr(key(tgid, start_ns)).is_some()
 }
