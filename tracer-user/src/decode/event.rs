@@ -13,7 +13,7 @@ use tracer_ebpf::abi::{
 
 use super::{
     interpreter,
-    socket::{Socket, comm},
+    socket::{Comm, Socket},
     wire,
 };
 use crate::{
@@ -40,11 +40,11 @@ pub enum Event {
     Fork {
         parent: ProcessKey,
         child: ProcessKey,
-        comm: String,
+        comm: Comm,
     },
     Exec {
         process: ProcessKey,
-        comm: String,
+        comm: Comm,
     },
     Exit {
         process: ProcessKey,
@@ -104,6 +104,18 @@ impl Event {
 }
 
 impl Event {
+    /// The socket that it tells of.
+    pub fn socket(&self) -> Option<&Socket> {
+        match self {
+            Self::Connect { socket, .. }
+            | Self::Changed { socket }
+            | Self::Destroyed { socket, .. } => Some(socket),
+            Self::Fork { .. } | Self::Exec { .. } | Self::Exit { .. } | Self::Program { .. } => {
+                None
+            }
+        }
+    }
+
     /// When it happened, as far as it says.
     pub fn time_ns(&self) -> Option<u64> {
         match self {
@@ -219,11 +231,11 @@ fn process(event: &ProcessEvent) -> Event {
                 start_time_ns: event.parent_start_ns,
             },
             child: process,
-            comm: comm(&event.comm),
+            comm: Comm(event.comm),
         },
         abi::EXEC => Event::Exec {
             process,
-            comm: comm(&event.comm),
+            comm: Comm(event.comm),
         },
         abi::PROGRAM => Event::Program { process },
         _ => Event::Exit {

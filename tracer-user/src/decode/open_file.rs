@@ -6,7 +6,7 @@ use tracer_ebpf::abi::open_file::OpenFile as Line;
 
 use super::{
     event::DecodeError,
-    socket::{End, SocketId, TcpState, address, comm},
+    socket::{Comm, End, SocketId, TcpState, address},
     wire,
 };
 use crate::process::ProcessKey;
@@ -16,7 +16,7 @@ use crate::process::ProcessKey;
 pub struct Holder {
     pub process: ProcessKey,
     pub fd: u32,
-    pub comm: String,
+    pub comm: Comm,
 }
 
 /// One line of an iterator.
@@ -64,13 +64,13 @@ pub fn decode(
 }
 
 fn from_line(line: &Line, is_watched: &impl Fn(u16) -> bool) -> OpenFile {
-    let holder = (line.holder_tgid != 0).then(|| Holder {
+    let holder = (line.holder_tgid != 0).then_some(Holder {
         process: ProcessKey {
             pid: line.holder_tgid,
             start_time_ns: line.holder_start_ns,
         },
         fd: line.fd,
-        comm: comm(&line.holder_comm),
+        comm: Comm(line.holder_comm),
     });
     OpenFile {
         id: SocketId(line.socket),

@@ -1,6 +1,9 @@
 //! A socket as the kernel side describes it: who opened it, both its ends, and its times.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::abi::socket::{
@@ -80,14 +83,33 @@ pub enum End {
     Server,
 }
 
+/// A kernel `comm`, kept as it came: every notice carries one, and hardly any is read.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Comm(pub [u8; 16]);
+
+impl fmt::Display for Comm {
+    /// Up to its NUL; bytes that are no UTF-8 are replaced.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.0.iter().position(|&byte| byte == 0);
+        let bytes = &self.0[..end.unwrap_or(self.0.len())];
+        f.write_str(&String::from_utf8_lossy(bytes))
+    }
+}
+
+impl fmt::Debug for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
 /// Who called connect, or for a server end accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opener {
     pub process: ProcessKey,
     pub tid: u32,
     pub uid: u32,
-    /// The thread's `comm`, cleaned of control characters only when it is shown.
-    pub comm: String,
+    /// The thread's, cleaned of control characters only when it is shown.
+    pub comm: Comm,
 }
 
 /// Why a socket has no stack, where the kernel side knows it.
@@ -142,14 +164,14 @@ impl Socket {
         ]
         .into_iter()
         .find_map(|(flag, cause)| has(flag).then_some(cause));
-        let opener = (record.opener_tgid != 0).then(|| Opener {
+        let opener = (record.opener_tgid != 0).then_some(Opener {
             process: ProcessKey {
                 pid: record.opener_tgid,
                 start_time_ns: record.opener_start_ns,
             },
             tid: record.opener_tid,
             uid: record.opener_uid,
-            comm: comm(&record.opener_comm),
+            comm: Comm(record.opener_comm),
         });
         Self {
             id: SocketId(id),
@@ -210,10 +232,4 @@ pub(super) fn address(family: u16, bytes: &[u8; 16], port: u16) -> SocketAddr {
         IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
     };
     SocketAddr::new(ip, port)
-}
-
-/// A kernel `comm` up to its NUL; bytes that are no UTF-8 are replaced.
-pub(super) fn comm(bytes: &[u8; 16]) -> String {
-    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(16);
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }

@@ -119,10 +119,7 @@ impl State {
             | Event::Program { .. } => {}
         }
         // Its opener is met by then, and with it the unit.
-        if let Event::Connect { socket, .. }
-        | Event::Changed { socket }
-        | Event::Destroyed { socket, .. } = event
-        {
+        if let Some(socket) = event.socket() {
             self.count(socket.id);
         }
     }
@@ -130,7 +127,7 @@ impl State {
     pub(super) fn meet_opener(&mut self, socket: &Socket) {
         if let Some(opener) = socket.opener.as_ref().filter(|_| !socket.own) {
             self.processes
-                .meet(opener.process, &opener.comm, Some(opener.uid));
+                .meet(opener.process, opener.comm, Some(opener.uid));
         }
     }
 
@@ -138,7 +135,7 @@ impl State {
     pub(super) fn take_open_files(&mut self, open_files: &[OpenFile]) {
         for file in open_files {
             if let Some(holder) = &file.holder {
-                self.processes.meet(holder.process, &holder.comm, None);
+                self.processes.meet(holder.process, holder.comm, None);
             }
         }
         if let Some((jiffies, monotonic_ns)) = open_files

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fmt, fs,
     io::Read,
     path::{Path, PathBuf},
 };
@@ -91,12 +91,12 @@ impl Processes {
 
     /// Looks a process up if it is not known yet; `comm` is what the kernel side knows of it, for
     /// a process that ended before anyone could look.
-    pub fn meet(&mut self, key: ProcessKey, comm: &str, uid: Option<u32>) {
+    pub fn meet(&mut self, key: ProcessKey, comm: impl fmt::Display, uid: Option<u32>) {
         if self.known.contains_key(&key) {
             return;
         }
         let process = self.look_up(key).unwrap_or_else(|| Process {
-            name: comm.to_owned(),
+            name: comm.to_string(),
             uid,
             ended: true,
             ..Process::default()
@@ -105,7 +105,7 @@ impl Processes {
     }
 
     /// Looks a process up again: it called exec.
-    pub fn renew(&mut self, key: ProcessKey, comm: &str) {
+    pub fn renew(&mut self, key: ProcessKey, comm: impl fmt::Display) {
         if !self.known.contains_key(&key) {
             return;
         }
@@ -116,7 +116,7 @@ impl Processes {
         match found {
             Some(process) => *known = process,
             None => {
-                known.name = comm.to_owned();
+                known.name = comm.to_string();
                 known.ended = true;
             }
         }

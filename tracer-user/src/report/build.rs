@@ -349,7 +349,7 @@ fn socket(sources: &Sources<'_>, owner: Owner, entry: &Entry) -> SocketReport {
         name: sources
             .processes
             .get(opener.process)
-            .map_or_else(|| opener.comm.clone(), |process| process.name.clone()),
+            .map_or_else(|| opener.comm.to_string(), |process| process.name.clone()),
     };
     SocketReport {
         local: socket.local,

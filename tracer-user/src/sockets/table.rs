@@ -256,7 +256,7 @@ fn is_same_life(known: &Socket, now: &Socket) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::socket::Opener;
+    use crate::decode::socket::{Comm, Opener};
     use crate::process::ProcessKey;
 
     fn socket(id: u64, opened_ns: u64) -> Socket {
@@ -271,7 +271,7 @@ mod tests {
                 process: ProcessKey::default(),
                 tid: 1,
                 uid: 0,
-                comm: "test".to_owned(),
+                comm: Comm::default(),
             }),
             opened_ns: Some(opened_ns),
             established_ns: None,
