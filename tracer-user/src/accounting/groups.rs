@@ -123,7 +123,7 @@ impl Groups {
     }
 
     /// Where the socket that was opened at `opened_ns` was opened from; it may be closed by now.
-    pub fn set_site(&mut self, id: SocketId, opened_ns: Option<u64>, site: Site) {
+    pub fn set_site(&mut self, id: SocketId, opened_ns: Option<u64>, site: Arc<Site>) {
         let site = self.same_site(site);
         let at_ns = opened_ns.unwrap_or(self.watched_since_ns);
         let member = self.members.get_mut(&id);
@@ -146,8 +146,7 @@ impl Groups {
         }
     }
 
-    fn same_site(&self, site: Site) -> Arc<Site> {
-        let site = Arc::new(site);
+    fn same_site(&self, site: Arc<Site>) -> Arc<Site> {
         match self.followed.get_key_value(&Group::Site(Arc::clone(&site))) {
             Some((Group::Site(site), _)) => Arc::clone(site),
             _ => site,

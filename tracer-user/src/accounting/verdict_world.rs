@@ -1,6 +1,6 @@
 //! A world for tests of verdicts: sockets that are opened, used and closed under a virtual clock.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Group, Groups, Judgement, Owner, Verdict};
 use crate::{
@@ -102,7 +102,8 @@ impl World {
         };
         self.groups
             .set(&socket, opener(pid), Some(unit), self.now_ns());
-        self.groups.set_site(socket.id, socket.opened_ns, site(pid));
+        self.groups
+            .set_site(socket.id, socket.opened_ns, Arc::new(site(pid)));
         let entry = Entry {
             socket,
             stack: StackRef::Pending,

@@ -20,6 +20,7 @@ use crate::{
     process::{Process, ProcessKey, Processes},
     report::{Listing, PortStanding, Report, model::Lost},
     sockets::Drift,
+    stacks::KnownSites,
 };
 
 impl Tracer {
@@ -102,6 +103,7 @@ impl Tracer {
     /// From now on judges by something else.
     pub fn judge_by(&mut self, judging: Judging) {
         self.state.groups.set_rules(judging.verdicts);
+        self.state.known_sites = KnownSites::default();
         self.state.judging = judging;
     }
 

@@ -25,7 +25,7 @@ use crate::{
         model::{Events, Lost},
     },
     sockets::{Drift, SocketTable},
-    stacks::Stack,
+    stacks::{KnownSites, Stack},
 };
 
 /// A live table is drawn every second; how sockets stand does not change a verdict that fast.
@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) clock: Clock,
     pub(super) host: Host,
     pub(super) judging: Judging,
+    /// By the rules that it is judged by.
+    pub(super) known_sites: KnownSites,
     /// Since the start, and of the latest reconcile.
     pub(super) drift: Drift,
     pub(super) latest_drift: Drift,
@@ -63,6 +65,7 @@ impl State {
             clock: Clock::system(),
             host: Host::here(),
             judging,
+            known_sites: KnownSites::default(),
             drift: Drift::default(),
             latest_drift: Drift::default(),
             delivered: 0,
@@ -88,6 +91,7 @@ impl State {
             clock: Clock::fixed(i128::from(header.boot_at_ns), clock::HZ_UNKNOWN),
             host,
             judging,
+            known_sites: KnownSites::default(),
             drift: Drift::default(),
             latest_drift: Drift::default(),
             delivered: 0,
@@ -162,7 +166,7 @@ impl State {
     }
 
     pub(super) fn take_stack(&mut self, id: SocketId, opened_ns: Option<u64>, stack: Arc<Stack>) {
-        if let Some(site) = self.judging.sites.site(&stack.frames) {
+        if let Some(site) = self.known_sites.site(&self.judging.sites, &stack) {
             self.groups.set_site(id, opened_ns, site);
         }
         self.table.set_stack(id, opened_ns, stack);

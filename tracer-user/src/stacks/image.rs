@@ -56,6 +56,8 @@ pub(super) struct Image {
     pub(super) number: u64,
     source: ElfSource,
     pub(super) elf: Elf,
+    /// Asked of every frame.
+    is_go: bool,
     pub(super) unwind: UnwindTables,
     /// What is held of the file for as long as it is known, names or not.
     pub(super) tables_bytes: u64,
@@ -81,6 +83,7 @@ impl Image {
             number,
             source,
             tables_bytes: elf.held_bytes() + unwind.bytes(),
+            is_go: gopclntab::is_go(&elf),
             elf,
             unwind,
             names: RefCell::new(NameState::Unread),
@@ -120,7 +123,7 @@ impl Image {
     }
 
     pub(super) fn is_go(&self) -> bool {
-        gopclntab::is_go(&self.elf)
+        self.is_go
     }
 
     pub(super) fn names_bytes(&self) -> u64 {
