@@ -166,12 +166,13 @@ impl Groups {
         }
     }
 
-    /// A socket came and went; its site may be told later.
-    pub fn pass(&mut self, owner: Owner, unit: Option<&str>, now_ns: u64) {
+    /// So many sockets came and went; their sites may be told later.
+    pub fn pass(&mut self, owner: Owner, unit: Option<&str>, count: u32, now_ns: u64) {
         let unit = unit.map(|unit| Group::Unit(self.same_unit(unit)));
         for group in [Some(Group::Opener(owner)), unit].into_iter().flatten() {
-            self.open(group.clone(), now_ns);
-            self.close(&group, now_ns, false);
+            if let Some(followed) = self.follow(group, now_ns) {
+                followed.growth.pass(now_ns, count);
+            }
         }
     }
 

@@ -117,6 +117,16 @@ impl Growth {
         });
     }
 
+    /// So many sockets came and went, one after the other: the count never stood higher by more
+    /// than one.
+    pub fn pass(&mut self, now_ns: u64, sockets: u32) {
+        self.change(now_ns, |point| {
+            point.highest = point.highest.max(point.last.saturating_add(1));
+            point.flow.opened += u64::from(sockets);
+            point.flow.closed += u64::from(sockets);
+        });
+    }
+
     fn change(&mut self, now_ns: u64, change: impl FnOnce(&mut Point)) {
         let latest = self.latest();
         let only_baseline = self.points.len() == 1;

@@ -6,10 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned,
-    maps::{MapData, RingBuf},
-};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned};
 use bytes::Bytes;
 use tracer_ebpf::abi::{
     config::{Config, PortBitmap, STACK_BYTES_MAX, STACK_PAGE_BYTES},
@@ -180,11 +177,7 @@ impl Kernel {
             name: "EVENTS",
             cause: "it was taken already".to_owned(),
         })?;
-        let ring = RingBuf::<MapData>::try_from(map).map_err(|error| KernelError::Map {
-            name: "EVENTS",
-            cause: error.to_string(),
-        })?;
-        Ring::new(ring)
+        Ring::new(map)
     }
 
     /// The maps that userspace reads.

@@ -13,6 +13,7 @@ mod misses;
 mod offsets;
 mod probes;
 mod ring;
+mod ring_memory;
 pub mod support;
 
 pub use error::KernelError;

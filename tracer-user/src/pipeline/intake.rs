@@ -6,7 +6,7 @@ use super::{recorder::Recorder, tracer::Tracer};
 use crate::{
     clock,
     decode::{Event, event, recording::Entry, socket::Socket},
-    kernel::{self, SocketRecord},
+    kernel::{self, Ring, SocketRecord},
     stacks::StackSample,
 };
 
@@ -45,58 +45,72 @@ enum ByNow {
 impl Tracer {
     /// Takes over every event and stack that is there already.
     pub fn drain(&mut self) {
+        self.take_with(Ring::take);
+    }
+
+    /// As [`Tracer::drain`], for who does so again and again.
+    pub(super) fn drain_for_now(&mut self) {
+        self.take_with(Ring::take_for_now);
+    }
+
+    fn take_with(&mut self, take: impl Fn(&mut Ring) -> Vec<Bytes>) {
         loop {
-            let notices = self.ring.take();
-            let is_all = notices.len() < kernel::BATCH;
+            let notices = take(&mut self.ring);
             self.take_notices(&notices);
-            if is_all {
+            if notices.len() < kernel::BATCH {
                 break;
             }
         }
+        self.take_stacks();
+    }
+
+    /// Takes over the stacks that came out.
+    pub(super) fn take_stacks(&mut self) {
         while let Some((tag, stack)) = self.stacks.try_next() {
             self.take_stack(tag, stack);
         }
     }
 
     fn take_notices(&mut self, notices: &[Bytes]) {
+        // None of them is younger.
+        let now_ns = clock::boot_ns();
         for notice in notices {
             match Event::decode(notice) {
-                Ok(event @ (Event::Connect { .. } | Event::Changed { .. })) => {
-                    self.take_change(notice, event);
-                }
-                // It began and ended before anyone looked.
-                Ok(Event::Destroyed { ref socket, .. })
-                    if self.state.table.get(socket.id).is_none() => {}
-                Ok(event) => self.tell(notice, event),
+                Ok(event) => self.take_notice(notice, event, now_ns),
                 // The object is embedded in this very binary: it can only be a bug of ours.
                 Err(error) => debug_assert!(false, "{error}"),
             }
         }
+        self.state.count_passed(now_ns);
     }
 
-    /// A notice says how a socket was; how it is now, the kernel's maps say.
-    fn take_change(&mut self, notice: &Bytes, event: Event) {
-        let (Event::Connect { socket, .. } | Event::Changed { socket }) = &event else {
-            return;
-        };
-        let by_now = if self.is_literal {
-            ByNow::Unknown
-        } else {
-            self.by_now(socket)
+    fn take_notice(&mut self, notice: &Bytes, event: Event, now_ns: u64) {
+        let by_now = match &event {
+            // It began and ended before anyone looked.
+            Event::Destroyed { socket, .. } if self.state.table.get(socket.id).is_none() => return,
+            Event::Connect { socket, .. } | Event::Changed { socket } if !self.is_literal => {
+                self.by_now(socket)
+            }
+            _ => ByNow::Unknown,
         };
         match by_now {
             ByNow::Unknown => self.tell(notice, event),
-            ByNow::Is(record) => {
-                let socket = Socket::from_record(socket.id.0, &record);
-                if matches!(event, Event::Connect { .. }) {
-                    self.tell(notice, event);
-                }
-                let now_ns = clock::boot_ns();
-                self.write(|| event::renewed(notice, Some(&record), now_ns));
-                self.apply(Event::Changed { socket });
-            }
-            ByNow::Gone => self.take_gone(notice, event),
+            ByNow::Is(record) => self.take_change(notice, event, &record, now_ns),
+            ByNow::Gone => self.take_gone(notice, event, now_ns),
         }
+    }
+
+    /// A notice says how a socket was; how it is now, the kernel's maps say.
+    fn take_change(&mut self, notice: &Bytes, event: Event, record: &SocketRecord, now_ns: u64) {
+        let Some(id) = event.socket().map(|socket| socket.id) else {
+            return;
+        };
+        if matches!(event, Event::Connect { .. }) {
+            self.tell(notice, event);
+        }
+        self.write(|| event::renewed(notice, Some(record), now_ns));
+        let socket = Socket::from_record(id.0, record);
+        self.apply(Event::Changed { socket });
     }
 
     fn by_now(&self, socket: &Socket) -> ByNow {
@@ -114,11 +128,10 @@ impl Tracer {
     }
 
     /// The socket ended before anyone looked.
-    fn take_gone(&mut self, notice: &Bytes, event: Event) {
-        let (Event::Connect { socket, .. } | Event::Changed { socket }) = &event else {
+    fn take_gone(&mut self, notice: &Bytes, event: Event, now_ns: u64) {
+        let Some(socket) = event.socket() else {
             return;
         };
-        let now_ns = clock::boot_ns();
         let known = self.state.table.get(socket.id);
         if known.is_some_and(|entry| entry.socket.opened_ns == socket.opened_ns) {
             let socket = socket.clone();

@@ -187,9 +187,16 @@ impl State {
         self.meet_opener(socket);
         let opener = socket.opener.as_ref().filter(|_| !socket.own);
         if let (End::Client, Some(opener)) = (socket.end, opener) {
-            let owner = Owner::Process(opener.process);
+            *self.passed.entry(opener.process).or_default() += 1;
+        }
+    }
+
+    /// The groups learn of those that passed, all of one opener at once: it has thousands a second.
+    pub(super) fn count_passed(&mut self, now_ns: u64) {
+        for (opener, count) in self.passed.drain() {
+            let owner = Owner::Process(opener);
             let unit = unit(owner, &self.processes);
-            self.groups.pass(owner, unit, now_ns);
+            self.groups.pass(owner, unit, count, now_ns);
         }
     }
 

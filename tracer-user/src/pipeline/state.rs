@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) judging: Judging,
     /// By the rules that it is judged by.
     pub(super) known_sites: KnownSites,
+    /// Client ends that came and went, by opener, of which the groups are still to be told.
+    pub(super) passed: HashMap<ProcessKey, u32>,
     /// Since the start, and of the latest reconcile.
     pub(super) drift: Drift,
     pub(super) latest_drift: Drift,
@@ -66,6 +68,7 @@ impl State {
             host: Host::here(),
             judging,
             known_sites: KnownSites::default(),
+            passed: HashMap::new(),
             drift: Drift::default(),
             latest_drift: Drift::default(),
             delivered: 0,
@@ -92,6 +95,7 @@ impl State {
             host,
             judging,
             known_sites: KnownSites::default(),
+            passed: HashMap::new(),
             drift: Drift::default(),
             latest_drift: Drift::default(),
             delivered: 0,

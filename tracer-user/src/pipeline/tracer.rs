@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use tokio::time::sleep_until;
 
 use super::{
     doubt::Doubt, intake::Passing, judging::Judging, namespaces, recorder::Recorder, state::State,
@@ -130,9 +131,22 @@ impl Tracer {
     ///
     /// Waiting on the ring failed, or reconciling did.
     pub async fn step(&mut self) -> Result<()> {
+        let pause_end = self.ring.pause_end();
+        let are_stacks_due = self.stacks.waiting() > 0;
+        let stack = async {
+            // Each wakes us by itself; with the pause, they come together.
+            sleep_until(pause_end).await;
+            self.stacks.next().await
+        };
         tokio::select! {
+            biased;
             ready = self.ring.ready() => ready?,
-            Some((tag, stack)) = self.stacks.next() => self.take_stack(tag, stack),
+            Some((tag, stack)) = stack, if are_stacks_due => {
+                self.take_stack(tag, stack);
+                self.take_stacks();
+                self.record(|recorder, _| recorder.flush());
+                return Ok(());
+            }
             () = self.doubt.due() => {
                 if self.doubt.remains(self.counters()?.program_busy) {
                     self.reconcile()?;
@@ -141,7 +155,7 @@ impl Tracer {
             }
         }
         self.doubt.arm();
-        self.drain();
+        self.drain_for_now();
         self.record(|recorder, _| recorder.flush());
         Ok(())
     }
