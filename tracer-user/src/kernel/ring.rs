@@ -1,6 +1,7 @@
 //! The event ring: bytes leave it in the order in which the kernel committed them.
 
 use std::{
+    mem::{self, offset_of},
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -11,17 +12,25 @@ use tokio::{
     io::unix::AsyncFd,
     time::{Instant, sleep_until},
 };
+use tracer_ebpf::abi::event::EventHeader;
 
 use super::{error::KernelError, ring_memory::RingMemory};
+use crate::clock;
 
 /// The reader leaves the ring alone for so long: of a connection that lives shorter it then sees
-/// one notice, and none of its changes. Below the time in which a level is to be known, and in which
-/// stacks fill the ring: one process may send 200 at once, of 33 KiB each.
+/// one notice, and none of its changes. Below the time in which a level is to be known.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Unless it fills: a process may send 200 stacks at once, of 33 KiB each, and is not the only one.
+const GLANCE: Duration = Duration::from_millis(5);
+/// This part of the ring, and it fills.
+const FILLING_PART: u64 = 8;
 /// Whoever fills the ring faster than it is read must not keep the reader for ever.
 pub const BATCH: usize = 4096;
 /// With so many in one pause, more will have come by the end of the next.
 const BUSY: usize = 32;
+/// Where many come and go, what was told so lately is looked at after the next pause. Of the sockets
+/// that are open at a look, nearly all are a moment old, and gone by then.
+const YOUNG: Duration = Duration::from_millis(3);
 /// Notices without a stack copy are shorter, and share an allocation. A stack copy may have to wait
 /// for its unwinding, and must keep nobody else's memory meanwhile.
 const SHARED_MAX_BYTES: usize = 256;
@@ -35,7 +44,9 @@ pub struct Ring {
     memory: RingMemory,
     shared: BytesMut,
     taken_at: Instant,
-    /// The newest notice was left where it is.
+    /// Many waited when it was last taken from.
+    is_busy: bool,
+    /// Notices were left where they are.
     is_behind: bool,
     /// Programs that are loaded later name the map by its descriptor.
     _map: MapData,
@@ -63,6 +74,7 @@ impl Ring {
             memory,
             shared: BytesMut::new(),
             taken_at: Instant::now(),
+            is_busy: false,
             is_behind: false,
             _map: map,
         })
@@ -73,72 +85,86 @@ impl Ring {
         self.taken_at + PAUSE
     }
 
-    /// Waits until something is on the ring, but never less than [`PAUSE`] after the last taking.
+    /// Waits until something is on the ring, but never less than [`PAUSE`] after the last taking
+    /// while there is room.
     ///
     /// # Errors
     ///
     /// epoll failed.
     pub async fn ready(&mut self) -> Result<(), KernelError> {
-        let pause_end = self.pause_end();
         if self.is_behind {
-            sleep_until(pause_end).await;
+            self.pause().await;
             return Ok(());
         }
         // In this order, or the end of each pause would wake a reader that has nothing to read.
-        let mut ready = self.fd.readable_mut().await?;
-        sleep_until(pause_end).await;
+        let mut ready = self.fd.readable().await?;
+        self.pause().await;
         ready.clear_ready();
         Ok(())
     }
 
-    /// Takes off what is on the ring, oldest first, about [`BATCH`] entries at most. The one copy of
-    /// an event's life is made here.
+    async fn pause(&self) {
+        sleep_until(self.taken_at + GLANCE).await;
+        if !self.is_filling() {
+            sleep_until(self.pause_end()).await;
+        }
+    }
+
+    fn is_filling(&self) -> bool {
+        self.memory.waiting_bytes() > self.memory.ring_bytes() / FILLING_PART
+    }
+
+    /// Takes off all that is on the ring, oldest first, but not many more than [`BATCH`] entries at
+    /// once. The one copy of an event's life is made here.
     ///
     /// The kernel side sends no notice of a socket whose latest notice the reader has not passed:
     /// what is looked up in its maps after this call is no older than the notices it returns.
     pub fn take(&mut self) -> Vec<Bytes> {
-        self.take_and(Newest::Take)
-    }
-
-    /// As [`Ring::take`], for who comes again after the pause: where many waited, the newest one is
-    /// left for then. The kernel wakes us for an entry that is committed where we stand
-    /// (`bpf_ringbuf_commit`): one behind, we are left in peace until the pause is over.
-    pub fn take_for_now(&mut self) -> Vec<Bytes> {
-        self.take_and(Newest::Leave)
-    }
-
-    fn take_and(&mut self, newest: Newest) -> Vec<Bytes> {
-        let mut taken = Vec::new();
         self.is_behind = false;
+        self.take_until(u64::MAX)
+    }
+
+    /// As [`Ring::take`], for who comes again after the pause: where many wait, and did so the last
+    /// time, the youngest are left for then, at least one. The kernel wakes us for an entry that is
+    /// committed where we stand (`bpf_ringbuf_commit`): behind, we are left in peace until the pause
+    /// is over.
+    pub fn take_for_now(&mut self) -> Vec<Bytes> {
+        let settled_ns = clock::boot_ns().saturating_sub(YOUNG.as_nanos() as u64);
+        let young = match self.is_filling() {
+            true => None,
+            false => young_from(&self.memory, settled_ns),
+        };
+        // The first of many may be a level to be known at once.
+        let is_lasting = mem::replace(&mut self.is_busy, young.is_some());
+        match young {
+            Some(position) if is_lasting => {
+                self.is_behind = true;
+                self.take_until(position)
+            }
+            _ => self.take(),
+        }
+    }
+
+    fn take_until(&mut self, end: u64) -> Vec<Bytes> {
+        let mut taken = Vec::new();
         // Again until there is nothing new: the kernel wakes nobody for an entry that it committed
         // before it could know how far we are.
-        while taken.len() < BATCH && !self.is_behind && self.read(&mut taken, newest) {}
+        while taken.len() < BATCH && self.take_stride(&mut taken, end) {}
         self.taken_at = Instant::now();
         taken
     }
 
-    /// Takes off one stride. False if there was nothing.
-    fn read(&mut self, taken: &mut Vec<Bytes>, newest: Newest) -> bool {
-        let mut entries = self.memory.entries();
+    /// False if there was nothing.
+    fn take_stride(&mut self, taken: &mut Vec<Bytes>, end: u64) -> bool {
+        let mut entries = self.memory.entries(end);
         let start = entries.position();
-        let mut newest_at = start;
-        let has_more = loop {
-            let at = entries.position();
-            if taken.len() >= BATCH || at - start >= STRIDE_BYTES {
-                break true;
-            }
-            let Some(entry) = entries.next() else {
-                break false;
-            };
-            newest_at = at;
+        while entries.position() - start < STRIDE_BYTES
+            && taken.len() < BATCH
+            && let Some(entry) = entries.next()
+        {
             taken.push(copy(&mut self.shared, entry));
-        };
-        let mut position = entries.position();
-        if newest == Newest::Leave && !has_more && newest_at > start && taken.len() > BUSY {
-            taken.pop();
-            position = newest_at;
-            self.is_behind = true;
         }
+        let position = entries.position();
         if position > start {
             self.memory.move_to(position);
         }
@@ -146,11 +172,29 @@ impl Ring {
     }
 }
 
-/// What becomes of the newest of many notices.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Newest {
-    Take,
-    Leave,
+/// Where the youngest begin, told after `settled_ns`, or else the newest, if many wait.
+fn young_from(memory: &RingMemory, settled_ns: u64) -> Option<u64> {
+    let mut entries = memory.entries(u64::MAX);
+    let (mut count, mut newest, mut young) = (0, None, None);
+    loop {
+        let at = entries.position();
+        let Some(entry) = entries.next() else {
+            return young.or(newest).filter(|_| count > BUSY);
+        };
+        count += 1;
+        newest = Some(at);
+        if young.is_none() && told_ns(entry) > settled_ns {
+            young = newest;
+        }
+    }
+}
+
+/// When what an event tells of happened, nanoseconds of CLOCK_BOOTTIME.
+fn told_ns(event: &[u8]) -> u64 {
+    let at = offset_of!(EventHeader, time_ns);
+    let bytes = event.get(at..at + size_of::<u64>());
+    let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u64::from_ne_bytes)
 }
 
 fn copy(shared: &mut BytesMut, entry: &[u8]) -> Bytes {
@@ -162,4 +206,41 @@ fn copy(shared: &mut BytesMut, entry: &[u8]) -> Bytes {
     }
     shared.extend_from_slice(entry);
     shared.split().freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::ring_memory::fake;
+
+    fn put(ring: &mut fake::Ring, time_ns: u64) {
+        let mut event = [0; 24];
+        event[8..16].copy_from_slice(&time_ns.to_ne_bytes());
+        ring.put(&event, 0);
+    }
+
+    #[test]
+    fn of_few_all_are_taken_and_of_many_those_that_are_not_young() {
+        let mut ring = fake::Ring::new();
+        let memory = ring.map();
+        assert_eq!(young_from(&memory, 10), None);
+        for time_ns in 1..=BUSY as u64 {
+            put(&mut ring, time_ns);
+            assert_eq!(young_from(&memory, 10), None);
+        }
+        put(&mut ring, 1000);
+        let entry_bytes = ring.produced / (BUSY as u64 + 1);
+        assert_eq!(young_from(&memory, 10), Some(10 * entry_bytes));
+        assert_eq!(young_from(&memory, 0), Some(0));
+    }
+
+    #[test]
+    fn of_many_that_are_not_young_the_newest_is_left() {
+        let mut ring = fake::Ring::new();
+        for time_ns in 0..100 {
+            put(&mut ring, time_ns);
+        }
+        let entry_bytes = ring.produced / 100;
+        assert_eq!(young_from(&ring.map(), 1000), Some(99 * entry_bytes));
+    }
 }

@@ -54,16 +54,30 @@ impl RingMemory {
         unsafe { &*self.consumer.as_ptr().cast::<AtomicU64>() }
     }
 
-    /// The committed entries from our position on, oldest first, as far as they were there when
-    /// this was called. None of them is written again before we move past it.
-    pub(super) fn entries(&self) -> Entries<'_> {
+    fn produced(&self) -> u64 {
         // SAFETY: as above; the kernel writes it.
         let produced = unsafe { &*self.producer.as_ptr().cast::<AtomicU64>() };
+        // Whoever sees it sees the headers before it, busy or not.
+        produced.load(Ordering::Acquire)
+    }
+
+    pub(super) fn ring_bytes(&self) -> u64 {
+        self.ring_bytes
+    }
+
+    /// From our position on.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        self.produced() - self.consumed
+    }
+
+    /// The committed entries from our position on, oldest first, as far as they were there when
+    /// this was called and begin before the position `end`. None of them is written again before
+    /// we move past it.
+    pub(super) fn entries(&self, end: u64) -> Entries<'_> {
         Entries {
             memory: self,
             position: self.consumed,
-            // Whoever sees it sees the headers before it, busy or not.
-            end: produced.load(Ordering::Acquire),
+            end: self.produced().min(end),
         }
     }
 
@@ -91,7 +105,7 @@ pub(super) struct Entries<'ring> {
     end: u64,
 }
 
-impl<'ring> Entries<'ring> {
+impl Entries<'_> {
     /// Behind the entry that was read last.
     pub(super) fn position(&self) -> u64 {
         self.position
@@ -139,22 +153,22 @@ impl<'ring> Iterator for Entries<'ring> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod fake {
     use std::{fs::File, os::fd::AsFd, os::unix::fs::FileExt};
 
-    use super::*;
+    use super::{RingMemory, page_bytes};
     use crate::memory;
 
-    const RING_BYTES: u32 = 4096;
+    const RING_BYTES: u32 = 16384;
 
     /// A file laid out as the kernel lays out a ring, the entries written twice by hand.
-    struct Ring {
+    pub(in super::super) struct Ring {
         file: File,
-        produced: u64,
+        pub(in super::super) produced: u64,
     }
 
     impl Ring {
-        fn new() -> Self {
+        pub(in super::super) fn new() -> Self {
             let file = memory::file().expect("a file in memory");
             let ring_bytes = 2 * u64::from(RING_BYTES);
             file.set_len(2 * page_bytes() as u64 + ring_bytes)
@@ -162,11 +176,15 @@ mod tests {
             Self { file, produced: 0 }
         }
 
+        pub(in super::super) fn map(&self) -> RingMemory {
+            RingMemory::map(self.file.as_fd(), RING_BYTES).expect("it maps")
+        }
+
         fn write(&self, bytes: &[u8], at: u64) {
             self.file.write_all_at(bytes, at).expect("a write");
         }
 
-        fn put(&mut self, carried: &[u8], flags: u32) {
+        pub(in super::super) fn put(&mut self, carried: &[u8], flags: u32) {
             let mut entry = (carried.len() as u32 | flags).to_ne_bytes().to_vec();
             entry.extend([0; 4]);
             entry.extend(carried);
@@ -179,18 +197,30 @@ mod tests {
             self.produced += (entry.len() as u64).next_multiple_of(8);
             self.write(&self.produced.to_ne_bytes(), page_bytes() as u64);
         }
+
+        /// What the kernel side would read.
+        pub(in super::super) fn consumed(&self) -> u64 {
+            let mut bytes = [0; 8];
+            self.file.read_exact_at(&mut bytes, 0).expect("a read");
+            u64::from_ne_bytes(bytes)
+        }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BUSY, DISCARDED, fake};
 
     #[test]
     fn entries_come_in_order_and_whole_where_the_ring_begins_again() {
-        let mut ring = Ring::new();
-        let mut memory = RingMemory::map(ring.file.as_fd(), RING_BYTES).expect("it maps");
+        let mut ring = fake::Ring::new();
+        let mut memory = ring.map();
         for round in 0..200_u8 {
             for length in [1, 40, 300] {
                 ring.put(&[round; 300][..length], 0);
             }
             ring.put(b"given up", DISCARDED);
-            let mut entries = memory.entries();
+            let mut entries = memory.entries(u64::MAX);
             let lengths: Vec<usize> = entries
                 .by_ref()
                 .map(|entry| {
@@ -202,20 +232,18 @@ mod tests {
             let position = entries.position();
             assert_eq!(position, ring.produced);
             memory.move_to(position);
-            let mut told = [0; 8];
-            ring.file.read_exact_at(&mut told, 0).expect("a read");
-            assert_eq!(u64::from_ne_bytes(told), position);
+            assert_eq!(ring.consumed(), position);
         }
     }
 
     #[test]
     fn nothing_is_read_behind_an_entry_that_is_still_written() {
-        let mut ring = Ring::new();
+        let mut ring = fake::Ring::new();
         ring.put(b"first", 0);
         ring.put(b"second", BUSY);
         ring.put(b"third", 0);
-        let memory = RingMemory::map(ring.file.as_fd(), RING_BYTES).expect("it maps");
-        let mut entries = memory.entries();
+        let memory = ring.map();
+        let mut entries = memory.entries(u64::MAX);
         assert_eq!(entries.next(), Some(&b"first"[..]));
         assert_eq!((entries.next(), entries.next()), (None, None));
         assert_eq!(entries.position(), 16);
