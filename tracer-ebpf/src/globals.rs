@@ -45,6 +45,10 @@ pub(crate) fn offsets_global() -> &'static Offsets {
 
 #[inline(always)]
 pub(crate) fn port_is_watched(port: u16) -> bool {
+    let only_port = config!(only_port);
+    if only_port != 0 {
+        return u32::from(port) == only_port;
+    }
     // SAFETY: `port >> 6` is at most 1023, the last index of the bitmap.
     let word = unsafe { core::ptr::read_volatile(PORTS.as_ptr().add((port >> 6) as usize)) };
     word & (1 << (port & 63)) != 0

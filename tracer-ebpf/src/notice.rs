@@ -74,20 +74,12 @@ pub(crate) fn destroyed(sock: u64, noticed_at: u64, record: &SocketRecord) {
     unsafe { send(DESTROYED, bpf_ktime_get_boot_ns(), sock, record) };
 }
 
-/// Tells of a record that begins, in whose value `next_place` stands already.
-///
-/// # Safety
-///
-/// `tracked` points to a value of `SOCKETS`.
+/// Tells of a record that begins, in whose value `next_place` stands already. False if the ring
+/// was full: then no notice waits there.
 #[inline(always)]
-pub(crate) unsafe fn began(sock: u64, tracked: *mut TrackedSocket, now_ns: u64) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if !send(SOCKET, now_ns, sock, &raw const (*tracked).record) {
-            // No notice waits there.
-            (*tracked).noticed_at = 0;
-        }
-    }
+pub(crate) fn began(sock: u64, record: &SocketRecord) -> bool {
+    // SAFETY: a reference is valid.
+    unsafe { send(SOCKET, record.opened_ns, sock, record) }
 }
 
 /// Puts what the record `from` says on the ring, or counts the loss.

@@ -17,8 +17,9 @@ use tracer_ebpf::abi::{
 use crate::{
     filter::Match,
     globals::config,
-    maps::count,
+    maps::{SOCKETS, count},
     notice, record,
+    running::Turn,
     sock::{SockFields, TCP_SYN_SENT},
     stack, tally,
     task::{Task, claim},
@@ -26,25 +27,19 @@ use crate::{
 
 /// Begins the record of `sock`, in the context of the process that called connect.
 ///
-/// `told_later`: connect is hooked, and tells of it.
+/// `TELLS` of it too: else connect is hooked, and does.
 #[inline(always)]
-pub(crate) fn begin(
+pub(crate) fn begin<const TELLS: bool>(
     sock: impl SockFields,
     matched: Match,
-    told_later: bool,
-) -> Option<*mut TrackedSocket> {
+    turn: Turn,
+) -> Option<()> {
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
-    // A second connect on the same socket, after a failed one, starts its life again.
-    let Some(tracked) = record::enter(sock.address(), BPF_ANY) else {
-        if !matched.server_end {
-            tally::opened_untracked(Task::current(), now_ns);
-        }
-        return None;
-    };
-    // SAFETY: the value's memory outlives the program's run, and nobody else touches a record
-    // before it is complete.
-    let record = unsafe { &mut (*tracked).record };
+    let draft = record::draft(turn)?;
+    // SAFETY: a draft is ours until we end.
+    let record = unsafe { &mut (*draft).record };
+    record.opened_ns = now_ns;
     record.changed_ns = now_ns;
     record.state = TCP_SYN_SENT;
     record.local_port = matched.local_port;
@@ -52,10 +47,27 @@ pub(crate) fn begin(
     sock.describe(record);
     let flags = claim(record, Task::current());
     record.flags = flags | if matched.server_end { SERVER_END } else { 0 };
-    record.flags |= stack_flags(record, now_ns, told_later);
+    record.flags |= stack_flags(record, now_ns, !TELLS);
+    let is_spared = record.flags & STACK_MISSED == STACK_SPARED;
     // SAFETY: as above.
-    unsafe { record::complete(tracked, now_ns) };
-    Some(tracked)
+    let is_entered = unsafe {
+        if TELLS {
+            (*draft).noticed_at = notice::next_place();
+        }
+        // A second connect on the same socket, after a failed one, starts its life again.
+        record::enter(sock.address(), draft, BPF_ANY)
+    };
+    if !is_entered {
+        return None;
+    }
+    if is_spared {
+        count(Counter::StackSpared);
+    }
+    // SAFETY: as above.
+    if TELLS && !unsafe { send(sock.address(), draft) } {
+        amend(sock.address(), draft)?;
+    }
+    Some(())
 }
 
 /// What becomes of its stack, as far as that is known before it is taken.
@@ -68,7 +80,6 @@ fn stack_flags(record: &SocketRecord, now_ns: u64, told_later: bool) -> u8 {
         return 0;
     }
     if !wants_stack {
-        count(Counter::StackSpared);
         return STACK_SPARED;
     }
     if told_later { STACK_MISSED } else { 0 }
@@ -82,26 +93,53 @@ fn stack_flags(record: &SocketRecord, now_ns: u64, told_later: bool) -> u8 {
 #[inline(always)]
 pub(crate) unsafe fn tell(sock: u64, tracked: *mut TrackedSocket) {
     // SAFETY: the caller's promise.
-    let record = unsafe {
+    unsafe {
         (*tracked).noticed_at = notice::next_place();
         if (*tracked).record.flags & STACK_MISSED == STACK_MISSED {
             (*tracked).record.flags &= !STACK_MISSED;
         }
-        &raw mut (*tracked).record
-    };
+        send(sock, tracked);
+    }
+}
+
+/// False if `tracked` now says something else than before: its stack, or its notice, was lost.
+///
+/// # Safety
+///
+/// As of [`tell`], or it is a draft of the caller's.
+#[inline(always)]
+unsafe fn send(sock: u64, tracked: *mut TrackedSocket) -> bool {
+    // SAFETY: the caller's promise.
     let opened = stack::Opened {
         socket: sock,
-        // SAFETY: as above.
-        record: unsafe { &*record },
+        record: unsafe { &(*tracked).record },
     };
     let wants_stack = config!(stack_pages) != 0 && opened.record.flags & (OWN | STACK_SPARED) == 0;
     if wants_stack {
         if stack::send(opened, Task::current()) {
-            return;
+            return true;
         }
         // SAFETY: as above; the reference is not used any more.
-        unsafe { (*record).flags |= STACK_LOST };
+        unsafe { (*tracked).record.flags |= STACK_LOST };
     }
     // SAFETY: as above.
-    unsafe { notice::began(sock, tracked, (*record).opened_ns) };
+    let is_told = unsafe { notice::began(sock, &(*tracked).record) };
+    if !is_told {
+        // SAFETY: as above.
+        unsafe { (*tracked).noticed_at = 0 };
+    }
+    is_told && !wants_stack
+}
+
+/// Has the record in `SOCKETS` say what its draft came to say after it was entered.
+#[inline(always)]
+fn amend(sock: u64, draft: *const TrackedSocket) -> Option<()> {
+    let tracked = SOCKETS.get_ptr_mut(sock)?;
+    // SAFETY: a value of the map, which outlives the program's run; the lock of the socket keeps
+    // other hooks away. The draft is the caller's.
+    unsafe {
+        (*tracked).record.flags = (*draft).record.flags;
+        (*tracked).noticed_at = (*draft).noticed_at;
+    }
+    Some(())
 }

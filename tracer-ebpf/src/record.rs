@@ -1,51 +1,62 @@
-//! A record's life in `SOCKETS`: entered blank, filled in where it stands, marked when it is over.
+//! A record's life in `SOCKETS`: drafted, entered whole, marked when it is over.
 
-use core::sync::atomic::{Ordering, compiler_fence};
-
+use aya_ebpf::{macros::map, maps::PerCpuArray};
 use tracer_ebpf::abi::{
     counters::Counter,
     ended::{self, EndedMark},
     socket::{SocketRecord, TrackedSocket},
 };
 
-use crate::maps::{ENDED, SOCKETS, count};
+use crate::{
+    maps::{ENDED, SOCKETS, count},
+    running::Turn,
+};
 
-/// What a record begins as. Here it costs no stack, of which a program and all it calls have 512
+/// Where records are made: here they cost no stack, of which a program and all it calls have 512
 /// bytes.
-static BLANK: TrackedSocket = TrackedSocket::ZERO;
+///
+/// Bound: one a CPU and [`Turn`], as a twin interrupts its program. Written and read here.
+#[map]
+static DRAFTS: PerCpuArray<[TrackedSocket; 2]> = PerCpuArray::with_max_entries(1, 0);
 
 /// include/uapi/asm-generic/errno-base.h
 const ENOENT: i32 = 2;
 const E2BIG: i32 = 7;
 const EEXIST: i32 = 17;
 
-/// Enters a blank record for the socket at `address`, to be filled in and then [`complete`]d.
-/// `None` if there is one already and `flags` say BPF_NOEXIST, or if it was refused and counted.
+/// A blank record to fill in, which is the caller's alone until it ends.
 #[inline(always)]
-pub(crate) fn enter(address: u64, flags: u32) -> Option<*mut TrackedSocket> {
-    // By reference: a value would be copied to the stack first.
-    let blank: &TrackedSocket = &BLANK;
-    if let Err(error) = SOCKETS.insert(address, blank, u64::from(flags)) {
-        if error == -E2BIG {
-            count(Counter::MapFull);
-        } else if error != -EEXIST {
-            count(Counter::MapBusy);
+pub(crate) fn draft(turn: Turn) -> Option<*mut TrackedSocket> {
+    let drafts = DRAFTS.get_ptr_mut(0)?;
+    // SAFETY: the map's value has two, and outlives the program's run.
+    unsafe {
+        let draft = &raw mut (*drafts)[turn as usize];
+        for word in 0..size_of::<TrackedSocket>() / 8 {
+            draft.cast::<u64>().add(word).write_volatile(0);
         }
-        return None;
+        Some(draft)
     }
-    SOCKETS.get_ptr_mut(address)
 }
 
-/// Only with this is it a record to userspace, which may come across it at any time.
+/// Enters `draft` as the record of the socket at `address`. False if there is one already and
+/// `flags` say BPF_NOEXIST, or if it was refused and counted.
 ///
 /// # Safety
 ///
-/// `tracked` points to a value of `SOCKETS`.
+/// `draft` is one of [`draft`]'s.
 #[inline(always)]
-pub(crate) unsafe fn complete(tracked: *mut TrackedSocket, opened_ns: u64) {
-    compiler_fence(Ordering::Release);
-    // SAFETY: the caller's promise.
-    unsafe { (&raw mut (*tracked).record.opened_ns).write_volatile(opened_ns) };
+pub(crate) unsafe fn enter(address: u64, draft: *const TrackedSocket, flags: u32) -> bool {
+    // SAFETY: the caller's promise. By reference: a value would be copied to the stack first.
+    let draft = unsafe { &*draft };
+    let Err(error) = SOCKETS.insert(address, draft, u64::from(flags)) else {
+        return true;
+    };
+    if error == -E2BIG {
+        count(Counter::MapFull);
+    } else if error != -EEXIST {
+        count(Counter::MapBusy);
+    }
+    false
 }
 
 /// Takes it out. False if the kernel refused: then userspace finds it left over, when it looks for

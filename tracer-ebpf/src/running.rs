@@ -16,6 +16,13 @@ use crate::maps::count;
 #[map]
 static RUNNING: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
 
+/// Whose turn an event is.
+#[derive(Clone, Copy)]
+pub(crate) enum Turn {
+    Program,
+    Twin,
+}
+
 /// A program that has a twin.
 #[derive(Clone, Copy)]
 pub(crate) enum Twinned {

@@ -11,6 +11,7 @@ pub(crate) const TCP_SYN_SENT: u8 = 2;
 pub(crate) const TCP_SYN_RECV: u8 = 3;
 pub(crate) const TCP_FIN_WAIT1: u8 = 4;
 pub(crate) const TCP_TIME_WAIT: u8 = 6;
+pub(crate) const TCP_CLOSE: u8 = 7;
 pub(crate) const TCP_LAST_ACK: u8 = 9;
 pub(crate) const TCP_LISTEN: u8 = 10;
 pub(crate) const TCP_NEW_SYN_RECV: u8 = 12;
@@ -18,6 +19,8 @@ pub(crate) const TCP_NEW_SYN_RECV: u8 = 12;
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
+/// include/net/sock.h, `enum sock_flags`: SOCK_DEAD is its first.
+const SOCK_DEAD: u64 = 1 << 0;
 
 /// Reads a `T` at `address + offset` of the kernel's memory.
 #[inline(always)]
@@ -78,6 +81,12 @@ pub(crate) trait SockFields: Copy {
     #[inline(always)]
     fn is_tcp(self) -> bool {
         self.read::<u16>(offset!(sock_protocol)) == Some(IPPROTO_TCP)
+    }
+
+    /// No process has it any more (`sock_orphan`).
+    #[inline(always)]
+    fn is_dead(self) -> bool {
+        self.read::<u64>(offset!(sock_flags)).unwrap_or(0) & SOCK_DEAD != 0
     }
 
     #[inline(always)]

@@ -11,7 +11,6 @@ use tracer_ebpf::abi::{
 use crate::{
     globals::config,
     maps::{OPENERS, count},
-    task::Task,
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -30,13 +29,6 @@ fn opener_of(record: &SocketRecord) -> OpenerKey {
     key(record.opener_tgid, record.opener_start_ns)
 }
 
-/// Counts one connect of the current process whose socket cannot be tracked.
-#[inline(always)]
-pub(crate) fn opened_untracked(task: Task, now_ns: u64) {
-    let start_ns = task.process_start_ns();
-    count_opened(key(task.tgid(), start_ns), now_ns);
-}
-
 /// Adds one, whatever other CPUs do to `count` meanwhile (BPF_ATOMIC | BPF_ADD).
 ///
 /// # Safety
@@ -51,11 +43,7 @@ unsafe fn increment(count: *mut u64) {
 /// Counts one connect of the record's opener. True if its stack is to be taken.
 #[inline(always)]
 pub(crate) fn opened(record: &SocketRecord, now_ns: u64) -> bool {
-    count_opened(opener_of(record), now_ns)
-}
-
-#[inline(always)]
-fn count_opened(key: OpenerKey, now_ns: u64) -> bool {
+    let key = opener_of(record);
     let counts = OPENERS.get_ptr_mut(key).or_else(|| {
         // Fails if another CPU was first: then there is an entry all the same.
         let _ = OPENERS.insert(key, OpenerCounts::ZERO, u64::from(BPF_NOEXIST));

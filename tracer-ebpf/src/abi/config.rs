@@ -30,9 +30,11 @@ pub struct Config {
     pub stack_sample_mask: u32,
     /// Descendants of connleak's own process are followed from their first moment.
     pub follow_children: u32,
+    /// The port to watch, where it is one; 0 where `PORTS` says which.
+    pub only_port: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 32);
+const _: () = assert!(size_of::<Config>() == 36);
 
 impl Config {
     pub const ZERO: Self = Self {
@@ -44,6 +46,7 @@ impl Config {
         stacks_per_second: 0,
         stack_sample_mask: 0,
         follow_children: 0,
+        only_port: 0,
     };
 }
 

@@ -28,7 +28,7 @@ pub const ABANDONED: u8 = 1 << 7;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketRecord {
     /// connect was called, or a server end was first seen established. 0 for what is older than
-    /// tracing, and in a record that is being filled in.
+    /// tracing.
     pub opened_ns: u64,
     pub established_ns: u64,
     /// The application let go (`tcp_close`); the socket may linger in FIN_WAIT or LAST_ACK.

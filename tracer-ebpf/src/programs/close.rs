@@ -21,7 +21,7 @@ use crate::{
     maps::{SOCKETS, count},
     notice, record,
     running::{self, Twinned},
-    sock::{Sock, SockArgument, SockFields},
+    sock::{Sock, SockArgument, SockFields, TCP_CLOSE},
     tally,
     task::Task,
 };
@@ -112,6 +112,8 @@ fn remove(sock: impl SockFields) -> Option<()> {
         record::copy(record.as_mut_ptr(), &raw const (*tracked).record);
         (record.assume_init_mut(), (*tracked).noticed_at)
     };
+    // The state hook leaves this to us where no process has the socket any more.
+    record.state = TCP_CLOSE;
     // Without a FIN before it, close itself destroys: of a socket that was reset, has unread
     // bytes, or was never established.
     if record.flags & LET_GO == 0 && Task::current().is_exiting() {

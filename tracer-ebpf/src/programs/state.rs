@@ -18,9 +18,9 @@ use crate::{
     filter::{self, Match},
     maps::{SOCKETS, count},
     notice, opening, record,
-    running::{self, Twinned},
+    running::{self, Turn, Twinned},
     sock::{
-        Sock, SockArgument, SockFields, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK, TCP_LISTEN,
+        Sock, SockArgument, SockFields, TCP_CLOSE, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK, TCP_LISTEN,
         TCP_SYN_SENT,
     },
     task::Task,
@@ -91,7 +91,9 @@ pub(crate) fn state_connect_again_raw(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn state<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
-    running::during(Twinned::State, || change::<TELLS>(sock, old, new))
+    running::during(Twinned::State, || {
+        change::<TELLS>(sock, old, new, Turn::Program)
+    })
 }
 
 #[inline(always)]
@@ -99,49 +101,54 @@ fn state_again<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> 
     if !running::left_out(Twinned::State) {
         return None;
     }
-    change::<TELLS>(sock, old, new)
+    change::<TELLS>(sock, old, new, Turn::Twin)
 }
 
 #[inline(always)]
-fn change<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
+fn change<const TELLS: bool>(
+    sock: impl SockFields,
+    old: i32,
+    new: i32,
+    turn: Turn,
+) -> Option<()> {
     let (old, new) = (old as u8, new as u8);
     // A listener, or the child that was just copied from it (SYN_RECV): neither has a record.
     if old == TCP_LISTEN || new == TCP_LISTEN {
         count(Counter::Passed);
         return None;
     }
+    // What no process has is destroyed at once (net/ipv4/tcp.c, tcp_done and __tcp_close), and the
+    // destroy hook sees it.
+    if new == TCP_CLOSE && sock.is_dead() {
+        return None;
+    }
     let matched = filter::matched(sock)?;
     if new == TCP_SYN_SENT {
-        open::<TELLS>(sock, matched)
+        open::<TELLS>(sock, matched, turn)
     } else {
-        follow(sock, matched, new)
+        follow(sock, matched, new, turn)
     }
 }
 
 #[inline(always)]
-fn open<const TELLS: bool>(sock: impl SockFields, matched: Match) -> Option<()> {
+fn open<const TELLS: bool>(sock: impl SockFields, matched: Match, turn: Turn) -> Option<()> {
     // The tracepoint also serves SCTP, whose sockets have other fields, and MPTCP, whose subflows
     // are the TCP sockets.
     if !sock.is_tcp() {
         return None;
     }
-    let tracked = opening::begin(sock, matched, !TELLS)?;
-    if TELLS {
-        // SAFETY: a value of the map, which outlives the program's run; connect holds the lock.
-        unsafe { opening::tell(sock.address(), tracked) };
-    }
-    Some(())
+    opening::begin::<TELLS>(sock, matched, turn)
 }
 
 #[inline(always)]
-fn follow(sock: impl SockFields, matched: Match, new: u8) -> Option<()> {
+fn follow(sock: impl SockFields, matched: Match, new: u8, turn: Turn) -> Option<()> {
     let Some(tracked) = SOCKETS.get_ptr_mut(sock.address()) else {
         // The server end of a new connection. Any other state without a record belongs to a
         // socket older than tracing, which the iterator adds.
         if new != TCP_ESTABLISHED || !matched.server_end || !sock.is_tcp() {
             return None;
         }
-        return begin_server_end(sock, matched);
+        return begin_server_end(sock, matched, turn);
     };
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
@@ -171,13 +178,13 @@ fn follow(sock: impl SockFields, matched: Match, new: u8) -> Option<()> {
 
 /// No process is known here: accept says it, or the holder of the listener.
 #[inline(always)]
-fn begin_server_end(sock: impl SockFields, matched: Match) -> Option<()> {
-    let tracked = record::enter(sock.address(), BPF_NOEXIST)?;
+fn begin_server_end(sock: impl SockFields, matched: Match, turn: Turn) -> Option<()> {
+    let draft = record::draft(turn)?;
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
-    // SAFETY: the value's memory outlives the program's run, and nobody else touches a record
-    // before it is complete.
-    let record = unsafe { &mut (*tracked).record };
+    // SAFETY: a draft is ours until we end.
+    let record = unsafe { &mut (*draft).record };
+    record.opened_ns = now_ns;
     record.established_ns = now_ns;
     record.changed_ns = now_ns;
     record.state = TCP_ESTABLISHED;
@@ -186,10 +193,15 @@ fn begin_server_end(sock: impl SockFields, matched: Match) -> Option<()> {
     record.remote_port = matched.remote_port;
     sock.describe(record);
     // SAFETY: as above.
-    unsafe {
-        (*tracked).noticed_at = notice::next_place();
-        record::complete(tracked, now_ns);
-        notice::began(sock.address(), tracked, now_ns);
+    let is_entered = unsafe {
+        (*draft).noticed_at = notice::next_place();
+        record::enter(sock.address(), draft, BPF_NOEXIST)
+    };
+    // SAFETY: as above.
+    if is_entered && !notice::began(sock.address(), unsafe { &(*draft).record }) {
+        let tracked = SOCKETS.get_ptr_mut(sock.address())?;
+        // SAFETY: a value of the map, which outlives the program's run.
+        unsafe { (*tracked).noticed_at = 0 };
     }
     Some(())
 }

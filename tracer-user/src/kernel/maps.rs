@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracer_ebpf::abi::{
     counters::{Counter, CpuCounters},
     interpreter::Interpreter,
-    socket::{OpenerCounts, OpenerKey, SEEDED, SocketRecord, TrackedSocket},
+    socket::{OpenerCounts, OpenerKey, SocketRecord, TrackedSocket},
 };
 
 use super::{ended::Ended, error::KernelError};
@@ -92,7 +92,6 @@ impl Maps {
             .iter()
             .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
             .map(|entry| entry.map(|(address, tracked)| (address, tracked.record)))
-            .filter(|entry| !matches!(entry, Ok((_, record)) if is_blank(record)))
             .collect::<Result<_, _>>()
             .map_err(failed("SOCKETS"))
     }
@@ -173,11 +172,6 @@ impl Maps {
             caught_up: sum(Counter::CaughtUp),
         })
     }
-}
-
-/// It is being filled in.
-fn is_blank(record: &SocketRecord) -> bool {
-    record.opened_ns == 0 && record.flags & SEEDED == 0
 }
 
 fn failed(name: &'static str) -> impl Fn(MapError) -> KernelError {
