@@ -186,7 +186,7 @@ impl SockFields for SockArgument {
 ///
 /// The verifier knows the type of what is at `address`, and so guards the load against a fault.
 #[inline(always)]
-unsafe fn load<T>(address: u64, offset: usize) -> T {
+pub(crate) unsafe fn load<T>(address: u64, offset: usize) -> T {
     // SAFETY: the caller's promise.
     unsafe {
         (address as *const u8)

@@ -2,12 +2,13 @@
 
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
+    generated::bpf_get_current_task_btf,
 };
 use tracer_ebpf::abi::socket::{KERNEL_WORKER, OWN, SocketRecord};
 
 use crate::{
     globals::{config, offset},
-    sock::read_kernel,
+    sock::{load, read_kernel},
 };
 
 /// include/linux/sched.h: PF_KTHREAD, and PF_IO_WORKER (io_uring's threads, since 5.12).
@@ -16,20 +17,50 @@ const PF_IO_WORKER: u32 = 0x10;
 const PF_EXITING: u32 = 0x4;
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// The address of a `struct task_struct`.
+/// A `struct task_struct`.
 #[derive(Clone, Copy)]
-pub(crate) struct Task(pub(crate) u64);
+pub(crate) struct Task {
+    address: u64,
+    /// The verifier knows its type, and lets plain loads read it.
+    is_typed: bool,
+}
 
 impl Task {
+    /// The task at `address`, which helpers read.
+    #[inline(always)]
+    pub(crate) fn at(address: u64) -> Self {
+        Self {
+            address,
+            is_typed: false,
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn current() -> Self {
-        // SAFETY: the helper only returns the current task's address.
-        Self(unsafe { bpf_get_current_task() })
+        if config!(has_current_task_btf) == 0 {
+            // SAFETY: the helper only returns the current task's address.
+            return Self::at(unsafe { bpf_get_current_task() });
+        }
+        Self {
+            // SAFETY: as above.
+            address: unsafe { bpf_get_current_task_btf() } as u64,
+            is_typed: true,
+        }
     }
 
     #[inline(always)]
     pub(crate) fn read<T>(self, offset: usize) -> Option<T> {
-        read_kernel(self.0, offset)
+        self.read_of(self.address, offset)
+    }
+
+    /// Reads a `T` at `address + offset`, where `address` is this task's or was read from it.
+    #[inline(always)]
+    fn read_of<T>(self, address: u64, offset: usize) -> Option<T> {
+        if !self.is_typed {
+            return read_kernel(address, offset);
+        }
+        // SAFETY: what is read from what the verifier knows the type of, it knows the type of.
+        Some(unsafe { load(address, offset) })
     }
 
     #[inline(always)]
@@ -43,7 +74,7 @@ impl Task {
         let Some(leader) = self.read::<u64>(offset!(task_leader)) else {
             return 0;
         };
-        read_kernel(leader, offset!(task_start)).unwrap_or(0)
+        self.read_of(leader, offset!(task_start)).unwrap_or(0)
     }
 
     /// It has no user registers of its own: a kernel thread or io_uring's worker.

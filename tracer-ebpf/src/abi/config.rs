@@ -20,6 +20,8 @@ pub struct Config {
     pub stack_pages: u32,
     /// `bpf_task_pt_regs` exists (5.15); else the registers' place is computed.
     pub has_task_pt_regs: u32,
+    /// `bpf_get_current_task_btf` exists (5.11).
+    pub has_current_task_btf: u32,
     /// The open-file iterator adds what it finds to `SOCKETS`.
     pub seed: u32,
     /// `THREAD_SIZE - TOP_OF_KERNEL_STACK_PADDING`, where `has_task_pt_regs` is 0.
@@ -34,13 +36,14 @@ pub struct Config {
     pub only_port: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 36);
+const _: () = assert!(size_of::<Config>() == 40);
 
 impl Config {
     pub const ZERO: Self = Self {
         own_tgid: 0,
         stack_pages: 0,
         has_task_pt_regs: 0,
+        has_current_task_btf: 0,
         seed: 0,
         kernel_stack_bytes: 0,
         stacks_per_second: 0,

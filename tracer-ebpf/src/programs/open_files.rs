@@ -66,7 +66,7 @@ extern "C" fn open_files(ctx: *const TaskFileContext) -> i32 {
     if task == 0 || file == 0 {
         return 0;
     }
-    super::done!(open_file(meta, Task(task), fd, file))
+    super::done!(open_file(meta, Task::at(task), fd, file))
 }
 
 #[unsafe(no_mangle)]

@@ -20,32 +20,32 @@ use crate::{
 
 #[btf_tracepoint(function = "sched_process_fork")]
 pub(crate) fn fork_btf(ctx: BtfTracePointContext) -> i32 {
-    done!(fork(Task(ctx.arg(0)), Task(ctx.arg(1))))
+    done!(fork(Task::at(ctx.arg(0)), Task::at(ctx.arg(1))))
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
 pub(crate) fn fork_raw(ctx: RawTracePointContext) -> i32 {
-    done!(fork(Task(ctx.arg(0)), Task(ctx.arg(1))))
+    done!(fork(Task::at(ctx.arg(0)), Task::at(ctx.arg(1))))
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]
 pub(crate) fn exec_btf(ctx: BtfTracePointContext) -> i32 {
-    done!(exec(Task(ctx.arg(0))))
+    done!(exec(Task::at(ctx.arg(0))))
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub(crate) fn exec_raw(ctx: RawTracePointContext) -> i32 {
-    done!(exec(Task(ctx.arg(0))))
+    done!(exec(Task::at(ctx.arg(0))))
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
 pub(crate) fn exit_btf(ctx: BtfTracePointContext) -> i32 {
-    done!(exit(Task(ctx.arg(0))))
+    done!(exit(Task::at(ctx.arg(0))))
 }
 
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub(crate) fn exit_raw(ctx: RawTracePointContext) -> i32 {
-    done!(exit(Task(ctx.arg(0))))
+    done!(exit(Task::at(ctx.arg(0))))
 }
 
 #[inline(always)]

@@ -116,6 +116,7 @@ impl Kernel {
                 .min(STACK_BYTES_MAX)
                 .div_ceil(STACK_PAGE_BYTES),
             has_task_pt_regs: u32::from(types.has_helper("task_pt_regs")),
+            has_current_task_btf: u32::from(types.has_helper("get_current_task_btf")),
             seed: u32::from(seed),
             kernel_stack_bytes: KERNEL_STACK_BYTES,
             stacks_per_second: options.stacks_per_second,
