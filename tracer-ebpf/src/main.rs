@@ -5,7 +5,7 @@
 //! `filter` says which sockets matter, `sock` and `task` read kernel structs through resolved
 //! offsets, `stack` takes registers and a stack copy, `interpreter`
 //! follows an interpreter's frames, `maps` holds every map, `record` is a socket's entry in the one
-//! that matters most, `notice` says when userspace is told, `running` catches what the kernel leaves
+//! that matters most, `vacancy` what it leaves there, `notice` says when userspace is told, `running` catches what the kernel leaves
 //! out, and each file of `programs` is one group
 //! of hooks. Programs never import each other.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
@@ -38,6 +38,8 @@ mod stack;
 mod tally;
 #[cfg(target_arch = "bpf")]
 mod task;
+#[cfg(target_arch = "bpf")]
+mod vacancy;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

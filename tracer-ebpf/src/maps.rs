@@ -1,5 +1,7 @@
 //! Every map: its bound, who writes it, who reads it, and what happens when it is full.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
@@ -50,6 +52,18 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 * 1024 * 1024, 0);
 /// mark.
 #[map]
 pub(crate) static ENDED: Array<EndedMark> = Array::with_max_entries(ENDED_SLOTS, BPF_F_MMAPABLE);
+
+/// What was written before is seen by whoever does the same before they read: adding nothing is a
+/// full barrier on x86_64.
+///
+/// # Safety
+///
+/// `at` points to an aligned u64 in a map's value.
+#[inline(always)]
+pub(crate) unsafe fn full_barrier(at: *mut u64) {
+    // SAFETY: the caller's promise; it stays as it is.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) at, in(reg) 0_u64) };
+}
 
 /// [`Counter`]s. Bound: one array a CPU. Written here, summed by userspace. Never full.
 #[map]

@@ -5,8 +5,6 @@
 //! will be seen. So of a connection that ends within the reader's pause, however often it changed,
 //! one notice crosses the border.
 
-use core::arch::asm;
-
 use aya_ebpf::{
     bindings::{BPF_RB_CONS_POS, BPF_RB_PROD_POS},
     helpers::generated::bpf_ktime_get_boot_ns,
@@ -19,7 +17,7 @@ use tracer_ebpf::abi::{
 
 use crate::{
     globals::config,
-    maps::{EVENTS, count, header},
+    maps::{EVENTS, count, full_barrier, header},
     record,
 };
 
@@ -46,11 +44,11 @@ fn waits(noticed_at: u64) -> bool {
 /// `tracked` points to a value of `SOCKETS`.
 #[inline(always)]
 pub(crate) unsafe fn changed(sock: u64, tracked: *mut TrackedSocket, now_ns: u64) {
-    // SAFETY: the caller's promise. Adding nothing is a full barrier on x86_64: the reader moves
-    // on before it looks, so the change must be there before we ask how far it is.
+    // SAFETY: the caller's promise. The reader moves on before it looks, so the change must be
+    // there before we ask how far it is.
     let noticed_at = unsafe {
         let noticed_at = &raw mut (*tracked).noticed_at;
-        asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) noticed_at, in(reg) 0_u64);
+        full_barrier(noticed_at);
         noticed_at.read_volatile()
     };
     if waits(noticed_at) {
@@ -64,7 +62,7 @@ pub(crate) unsafe fn changed(sock: u64, tracked: *mut TrackedSocket, now_ns: u64
     }
 }
 
-/// Tells of a socket that was just removed from `SOCKETS`, which is a full barrier.
+/// Tells of a socket whose record just ended, which is a full barrier.
 #[inline(always)]
 pub(crate) fn destroyed(sock: u64, noticed_at: u64, record: &SocketRecord) {
     if waits(noticed_at) {

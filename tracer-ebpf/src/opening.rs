@@ -6,7 +6,7 @@
 //! our maps (kprobe, `bpf_prog_active`). So what such a miss costs is a stack, never a socket or its
 //! opener. The record is told of, with its stack, by connect where that is hooked, else at once.
 
-use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use tracer_ebpf::abi::{
     counters::Counter,
     socket::{
@@ -17,7 +17,7 @@ use tracer_ebpf::abi::{
 use crate::{
     filter::Match,
     globals::config,
-    maps::{SOCKETS, count},
+    maps::count,
     notice, record,
     running::Turn,
     sock::{SockFields, TCP_SYN_SENT},
@@ -55,7 +55,7 @@ pub(crate) fn begin<const TELLS: bool>(
             (*draft).noticed_at = notice::next_place();
         }
         // A second connect on the same socket, after a failed one, starts its life again.
-        record::enter(sock.address(), draft, BPF_ANY)
+        record::enter(sock.address(), record::place(sock.address()), draft)
     };
     if !is_entered {
         return None;
@@ -134,7 +134,7 @@ unsafe fn send(sock: u64, tracked: *mut TrackedSocket) -> bool {
 /// Has the record in `SOCKETS` say what its draft came to say after it was entered.
 #[inline(always)]
 fn amend(sock: u64, draft: *const TrackedSocket) -> Option<()> {
-    let tracked = SOCKETS.get_ptr_mut(sock)?;
+    let tracked = record::of(sock)?;
     // SAFETY: a value of the map, which outlives the program's run; the lock of the socket keeps
     // other hooks away. The draft is the caller's.
     unsafe {

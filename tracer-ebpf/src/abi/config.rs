@@ -7,6 +7,9 @@ pub const STACK_BYTES_MAX: u32 = 64 * 1024;
 /// The copy is taken in units of this, the smallest page of both architectures.
 pub const STACK_PAGE_BYTES: u32 = 4096;
 
+/// Most entries of `SOCKETS` that ended sockets may leave to the next at their address.
+pub const VACANCIES_MAX: u32 = 1024;
+
 /// 64 Ki bits, one a port; bit `p & 63` of word `p >> 6`.
 pub type PortBitmap = [u64; 1024];
 
@@ -34,9 +37,11 @@ pub struct Config {
     pub follow_children: u32,
     /// The port to watch, where it is one; 0 where `PORTS` says which.
     pub only_port: u32,
+    /// Entries of `SOCKETS` that ended sockets may leave: 0, or a power of two.
+    pub vacancies: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 40);
+const _: () = assert!(size_of::<Config>() == 44);
 
 impl Config {
     pub const ZERO: Self = Self {
@@ -50,6 +55,7 @@ impl Config {
         stack_sample_mask: 0,
         follow_children: 0,
         only_port: 0,
+        vacancies: 0,
     };
 }
 

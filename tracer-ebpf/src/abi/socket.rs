@@ -101,6 +101,11 @@ impl SocketRecord {
         remote_addr: [0; 16],
         opener_comm: [0; 16],
     };
+
+    /// A socket that ended left it to the next one at its address, or one is about to write here.
+    pub const fn is_vacant(&self) -> bool {
+        self.opened_ns == 0 && self.flags & SEEDED == 0
+    }
 }
 
 /// Key of `OPENERS`: a process for good, as a PID alone is not.

@@ -3,8 +3,7 @@
 use super::done;
 use crate::{
     filter,
-    maps::SOCKETS,
-    notice,
+    notice, record,
     sock::{Sock, SockFields},
     task::{Task, claim},
 };
@@ -37,7 +36,7 @@ fn accept(sock: Sock) -> Option<()> {
         return None;
     }
     filter::matched(sock)?;
-    let tracked = SOCKETS.get_ptr_mut(sock.address())?;
+    let tracked = record::of(sock.address())?;
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     // SAFETY: the value's memory outlives the program's run. It cannot be destroyed before this

@@ -18,7 +18,7 @@ use tracer_ebpf::abi::{
 use super::done;
 use crate::{
     filter,
-    maps::{SOCKETS, count},
+    maps::count,
     notice, record,
     running::{self, Twinned},
     sock::{Sock, SockArgument, SockFields, TCP_CLOSE},
@@ -64,7 +64,7 @@ pub(crate) fn destroy_again_raw(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn release(sock: impl SockFields) -> Option<()> {
     filter::matched(sock)?;
-    let tracked = SOCKETS.get_ptr_mut(sock.address())?;
+    let tracked = record::of(sock.address())?;
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
     // SAFETY: the value's memory outlives the program's run, even if the entry is removed.
@@ -76,13 +76,13 @@ fn release(sock: impl SockFields) -> Option<()> {
 }
 
 #[inline(always)]
-fn find(sock: impl SockFields) -> Option<*const TrackedSocket> {
+fn find(sock: impl SockFields) -> Option<*mut TrackedSocket> {
     // `connect(AF_UNSPEC)` zeroes the remote port (tcp_disconnect), and so does a connect that
     // finds no free local port (tcp_v4_connect): only a look-up tells then.
     if sock.ports()?.remote() != 0 {
         filter::watched(sock)?;
     }
-    SOCKETS.get_ptr(sock.address())
+    record::of(sock.address())
 }
 
 #[inline(always)]
@@ -119,7 +119,8 @@ fn remove(sock: impl SockFields) -> Option<()> {
     if record.flags & LET_GO == 0 && Task::current().is_exiting() {
         record.flags |= ABANDONED;
     }
-    if record::end(sock.address(), record.opened_ns) {
+    // SAFETY: it is the value at this address.
+    if unsafe { record::end(sock.address(), tracked, record.opened_ns) } {
         tally::closed(record);
         notice::destroyed(sock.address(), noticed_at, record);
     }

@@ -12,8 +12,7 @@ use aya_ebpf::{
 use super::done;
 use crate::{
     filter,
-    maps::SOCKETS,
-    opening,
+    opening, record,
     sock::{Sock, SockArgument, SockFields},
 };
 
@@ -33,7 +32,7 @@ fn connect(sock: impl SockFields) -> Option<()> {
     let matched = filter::matched(sock)?;
     // None: the map was full, which is counted, or tracing starts just now, and the walk over the
     // open files finds the socket.
-    let tracked = SOCKETS.get_ptr_mut(sock.address())?;
+    let tracked = record::of(sock.address())?;
     // SAFETY: the value's memory outlives the program's run, and the socket's lock keeps its other
     // hooks away.
     unsafe {

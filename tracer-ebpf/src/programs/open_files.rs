@@ -17,6 +17,7 @@ use crate::{
     filter,
     globals::{config, offset},
     maps::{SOCKETS, count},
+    record,
     sock::{
         AF_INET, AF_INET6, Sock, SockFields, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV,
         TCP_TIME_WAIT, read_kernel,
@@ -173,11 +174,12 @@ fn queues(sock: Sock, line: &mut OpenFile) -> Option<()> {
 /// it cannot be destroyed in between: no entry is left over.
 #[inline(always)]
 fn seed(line: &OpenFile, server_end: bool) {
-    if let Some(tracked) = SOCKETS.get_ptr_mut(line.socket) {
+    if let Some(tracked) = record::of(line.socket) {
         // SAFETY: the value's memory outlives the program's run.
         correct(unsafe { &raw mut (*tracked).record }, line);
         return;
     }
+    // A vacancy stays one until it is swept: its socket's own hooks may write there just now.
     let mut record = SocketRecord::ZERO;
     record.flags = if server_end {
         SEEDED | SERVER_END

@@ -3,20 +3,19 @@
 //! Never read the process here, except at SYN_SENT, which connect alone sets.
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
     helpers::generated::bpf_ktime_get_boot_ns,
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use tracer_ebpf::abi::{
     counters::Counter,
-    socket::{ABANDONED, LET_GO, SERVER_END},
+    socket::{ABANDONED, LET_GO, SERVER_END, TrackedSocket},
 };
 
 use super::done;
 use crate::{
     filter::{self, Match},
-    maps::{SOCKETS, count},
+    maps::count,
     notice, opening, record,
     running::{self, Turn, Twinned},
     sock::{
@@ -142,13 +141,16 @@ fn open<const TELLS: bool>(sock: impl SockFields, matched: Match, turn: Turn) ->
 
 #[inline(always)]
 fn follow(sock: impl SockFields, matched: Match, new: u8, turn: Turn) -> Option<()> {
-    let Some(tracked) = SOCKETS.get_ptr_mut(sock.address()) else {
+    let place = record::place(sock.address());
+    // SAFETY: a value of the map, which outlives the program's run.
+    let tracked = place.filter(|&place| unsafe { !(&(*place).record).is_vacant() });
+    let Some(tracked) = tracked else {
         // The server end of a new connection. Any other state without a record belongs to a
         // socket older than tracing, which the iterator adds.
         if new != TCP_ESTABLISHED || !matched.server_end || !sock.is_tcp() {
             return None;
         }
-        return begin_server_end(sock, matched, turn);
+        return begin_server_end(sock, place, matched, turn);
     };
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
@@ -178,7 +180,12 @@ fn follow(sock: impl SockFields, matched: Match, new: u8, turn: Turn) -> Option<
 
 /// No process is known here: accept says it, or the holder of the listener.
 #[inline(always)]
-fn begin_server_end(sock: impl SockFields, matched: Match, turn: Turn) -> Option<()> {
+fn begin_server_end(
+    sock: impl SockFields,
+    place: Option<*mut TrackedSocket>,
+    matched: Match,
+    turn: Turn,
+) -> Option<()> {
     let draft = record::draft(turn)?;
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
@@ -195,11 +202,11 @@ fn begin_server_end(sock: impl SockFields, matched: Match, turn: Turn) -> Option
     // SAFETY: as above.
     let is_entered = unsafe {
         (*draft).noticed_at = notice::next_place();
-        record::enter(sock.address(), draft, BPF_NOEXIST)
+        record::enter(sock.address(), place, draft)
     };
     // SAFETY: as above.
     if is_entered && !notice::began(sock.address(), unsafe { &(*draft).record }) {
-        let tracked = SOCKETS.get_ptr_mut(sock.address())?;
+        let tracked = record::of(sock.address())?;
         // SAFETY: a value of the map, which outlives the program's run.
         unsafe { (*tracked).noticed_at = 0 };
     }

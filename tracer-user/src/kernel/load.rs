@@ -22,7 +22,7 @@ use super::{
     misses, offsets,
     probes::{Family, Probes, is_twin},
     ring::Ring,
-    support,
+    support, vacancies,
 };
 use crate::memory;
 
@@ -122,6 +122,7 @@ impl Kernel {
             stacks_per_second: options.stacks_per_second,
             stack_sample_mask: STACK_SAMPLE_MASK,
             follow_children: u32::from(options.follow_children),
+            vacancies: vacancies::room_for(options.max_sockets),
             only_port: match options.ports[..] {
                 [port] => port.into(),
                 _ => 0,

@@ -11,7 +11,7 @@ use tracer_ebpf::abi::{
     socket::{OpenerCounts, OpenerKey, SocketRecord, TrackedSocket},
 };
 
-use super::{ended::Ended, error::KernelError};
+use super::{ended::Ended, error::KernelError, vacancies::Vacancies};
 
 /// What the kernel side saw and lost, over all CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,9 +33,13 @@ pub struct Counters {
     pub caught_up: u64,
 }
 
+/// include/uapi/linux/bpf.h
+const BPF_NOEXIST: u64 = 1;
+
 pub struct Maps {
     sockets: HashMap<MapData, u64, TrackedSocket>,
     ended: Ended,
+    vacancies: Vacancies,
     openers: HashMap<MapData, OpenerKey, OpenerCounts>,
     counters: PerCpuArray<MapData, CpuCounters>,
 }
@@ -74,8 +78,10 @@ impl Maps {
         };
         let (sockets, openers, counters) = (take("SOCKETS")?, take("OPENERS")?, take("COUNTERS")?);
         let ended = Ended::map(take("ENDED")?)?;
+        let vacancies = Vacancies::map(take("VACANCIES")?, &sockets)?;
         Ok(Self {
             ended,
+            vacancies,
             sockets: sockets.try_into().map_err(failed("SOCKETS"))?,
             openers: openers.try_into().map_err(failed("OPENERS"))?,
             counters: counters.try_into().map_err(failed("COUNTERS"))?,
@@ -92,6 +98,7 @@ impl Maps {
             .iter()
             .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
             .map(|entry| entry.map(|(address, tracked)| (address, tracked.record)))
+            .filter(|entry| !matches!(entry, Ok((_, record)) if record.is_vacant()))
             .collect::<Result<_, _>>()
             .map_err(failed("SOCKETS"))
     }
@@ -103,7 +110,7 @@ impl Maps {
     /// The kernel refused the look-up.
     pub fn socket(&self, address: u64) -> Result<Option<SocketRecord>, KernelError> {
         match self.sockets.get(&address, 0) {
-            Ok(tracked) => Ok(Some(tracked.record)),
+            Ok(tracked) => Ok(Some(tracked.record).filter(|record| !record.is_vacant())),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(failed("SOCKETS")(error)),
         }
@@ -112,6 +119,23 @@ impl Maps {
     /// Is this life of the socket at `address` known to be over? If not, [`Maps::socket`] tells.
     pub fn has_ended(&self, address: u64, opened_ns: u64) -> bool {
         self.ended.has(address, opened_ns)
+    }
+
+    /// Takes out the entries that ended sockets left and no other has used since the last sweep.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused it.
+    pub fn sweep(&mut self) -> Result<(), KernelError> {
+        for (address, tracked) in self.vacancies.sweep()? {
+            match self.sockets.insert(address, tracked, BPF_NOEXIST) {
+                // Its own hooks were there first.
+                Err(MapError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(libc::EEXIST) => {}
+                entered => entered.map_err(failed("SOCKETS"))?,
+            }
+        }
+        Ok(())
     }
 
     /// Removes a record whose socket is gone.

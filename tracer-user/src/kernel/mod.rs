@@ -15,6 +15,7 @@ mod probes;
 mod ring;
 mod ring_memory;
 pub mod support;
+mod vacancies;
 
 pub use error::KernelError;
 pub use iterators::Walk;

@@ -193,6 +193,7 @@ impl Tracer {
         let program_busy = self.counters()?.program_busy;
         self.doubt.settle(program_busy);
         let settled_ns = clock::boot_ns().saturating_sub(SETTLED.as_nanos() as u64);
+        self.maps.sweep()?;
         // The walks add to the map what it does not have.
         let (bytes, files) = self.walk(Walk::OpenFiles)?;
         let (_, hashed) = self.walk(Walk::TcpSockets)?;
