@@ -1,5 +1,8 @@
 //! Which process is meant: a pid used again, and a pid that differs inside a container.
 
+use std::thread;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use connleak_tests::actor::{Actors, FIRST};
 use connleak_tests::gate::{self, Need};
@@ -39,6 +42,8 @@ fn a_pid_that_is_used_again_does_not_mix_two_processes() -> Result<()> {
             to: FIRST.into(),
         },
     )?;
+    // A report tells milliseconds: the two must not start within one.
+    thread::sleep(Duration::from_millis(2));
     actors.order("old", Op::Exit)?;
     let Some(again) = actors.fork_as(FIRST, "new", pid)? else {
         gate::skip(name, "kernel of the host lets nobody choose a pid");
