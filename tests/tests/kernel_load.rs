@@ -1,7 +1,7 @@
 //! Many connections: nothing drifts, and what is lost is said.
 
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use connleak_tests::client::redis_benchmark;
@@ -62,6 +62,53 @@ fn twenty_thousand_connections_leave_no_drift() -> Result<()> {
             row.pid
         );
     }
+    Ok(())
+}
+
+/// Sockets that end leave their entries to the next ones, and each reconcile sweeps what was left
+/// at the one before: here while the next ones come.
+#[test]
+fn a_sweep_takes_no_socket_that_just_begins() -> Result<()> {
+    if !gate::open("a_sweep_takes_no_socket_that_just_begins", Need::Bpf) {
+        return Ok(());
+    }
+    let server = RedisServer::start()?;
+    let tracer = Tracer::start_with(&[server.port()], &["--reconcile", "50ms"])?;
+    let began = Instant::now();
+    let mut opened = 0_u64;
+    while began.elapsed() < Duration::from_secs(3) {
+        // Some end together, so that their entries wait for a while.
+        let together = 1 + opened % 32;
+        let open: std::io::Result<Vec<TcpStream>> = (0..together)
+            .map(|_| TcpStream::connect(server.v4()))
+            .collect();
+        drop(open?);
+        opened += together;
+    }
+    let held: Vec<TcpStream> = (0..32)
+        .map(|_| TcpStream::connect(server.v4()))
+        .collect::<std::io::Result<_>>()?;
+    opened += 32;
+    let held_alone = Count {
+        both_ends: 64,
+        client_ends: 32,
+    };
+    wait::until_equal("only what is held at rest", &held_alone, || {
+        truth::count(server.port())
+    })?;
+    let report = tracer.finish()?;
+    drop(held);
+    let seen: Vec<_> = report
+        .of(std::process::id())
+        .map(|row| (row.opened, row.closed, row.outstanding))
+        .collect();
+    let truth = (Some(opened), Some(opened - 32), 32);
+    ensure!(seen == [truth], "{seen:?} instead of {truth:?}");
+    ensure!(
+        report.totals.drift == 0 && report.totals.unattributed == 0,
+        "{:?}",
+        report.totals
+    );
     Ok(())
 }
 

@@ -109,9 +109,9 @@ pub(crate) unsafe fn tell(sock: u64, tracked: *mut TrackedSocket) {
 /// As of [`tell`], or it is a draft of the caller's.
 #[inline(always)]
 unsafe fn send(sock: u64, tracked: *mut TrackedSocket) -> bool {
-    // SAFETY: the caller's promise.
     let opened = stack::Opened {
         socket: sock,
+        // SAFETY: the caller's promise.
         record: unsafe { &(*tracked).record },
     };
     let wants_stack = config!(stack_pages) != 0 && opened.record.flags & (OWN | STACK_SPARED) == 0;

@@ -48,7 +48,7 @@ pub(crate) fn place(address: u64) -> Option<*mut TrackedSocket> {
 #[inline(always)]
 pub(crate) fn of(address: u64) -> Option<*mut TrackedSocket> {
     // SAFETY: a value of the map, which outlives the program's run.
-    place(address).filter(|&tracked| unsafe { !(&(*tracked).record).is_vacant() })
+    place(address).filter(|&tracked| unsafe { !(*tracked).record.is_vacant() })
 }
 
 /// Enters `draft` as the record of the socket at `address`, in `place` if there is one: a vacancy,

@@ -6,7 +6,11 @@
 //! which no cache has.
 
 use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
-use tracer_ebpf::abi::{config::VACANCIES_MAX, ended, socket::{SocketRecord, TrackedSocket}};
+use tracer_ebpf::abi::{
+    config::VACANCIES_MAX,
+    ended,
+    socket::{SocketRecord, TrackedSocket},
+};
 
 use crate::{globals::config, maps::full_barrier};
 

@@ -2,8 +2,7 @@
 
 use super::done;
 use crate::{
-    filter,
-    notice, record,
+    filter, notice, record,
     sock::{Sock, SockFields},
     task::{Task, claim},
 };

@@ -11,8 +11,7 @@ use aya_ebpf::{
 
 use super::done;
 use crate::{
-    filter,
-    opening, record,
+    filter, opening, record,
     sock::{Sock, SockArgument, SockFields},
 };
 

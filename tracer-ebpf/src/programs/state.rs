@@ -19,8 +19,8 @@ use crate::{
     notice, opening, record,
     running::{self, Turn, Twinned},
     sock::{
-        Sock, SockArgument, SockFields, TCP_CLOSE, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK, TCP_LISTEN,
-        TCP_SYN_SENT,
+        Sock, SockArgument, SockFields, TCP_CLOSE, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK,
+        TCP_LISTEN, TCP_SYN_SENT,
     },
     task::Task,
 };
@@ -104,12 +104,7 @@ fn state_again<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> 
 }
 
 #[inline(always)]
-fn change<const TELLS: bool>(
-    sock: impl SockFields,
-    old: i32,
-    new: i32,
-    turn: Turn,
-) -> Option<()> {
+fn change<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32, turn: Turn) -> Option<()> {
     let (old, new) = (old as u8, new as u8);
     // A listener, or the child that was just copied from it (SYN_RECV): neither has a record.
     if old == TCP_LISTEN || new == TCP_LISTEN {
@@ -143,7 +138,7 @@ fn open<const TELLS: bool>(sock: impl SockFields, matched: Match, turn: Turn) ->
 fn follow(sock: impl SockFields, matched: Match, new: u8, turn: Turn) -> Option<()> {
     let place = record::place(sock.address());
     // SAFETY: a value of the map, which outlives the program's run.
-    let tracked = place.filter(|&place| unsafe { !(&(*place).record).is_vacant() });
+    let tracked = place.filter(|&place| unsafe { !(*place).record.is_vacant() });
     let Some(tracked) = tracked else {
         // The server end of a new connection. Any other state without a record belongs to a
         // socket older than tracing, which the iterator adds.
