@@ -119,7 +119,6 @@ fn send_with<const PAGES: usize>(
     registers: Option<Registers>,
     walk: Option<&Walk>,
 ) -> bool {
-    let page_bytes = STACK_PAGE_BYTES as usize;
     let Some(mut entry) = EVENTS.reserve_bytes(COPY_AT + PAGES * STACK_PAGE_BYTES as usize, 0)
     else {
         count(Counter::StackRingFull);
@@ -150,29 +149,8 @@ fn send_with<const PAGES: usize>(
             );
         }
     }
-    // Nothing is asked of these two: to the verifier all ways out of the loop are then one.
-    let mut stack_bytes = 0;
-    let mut bounded = STACK_BOUNDED;
-    for page in 0..PAGES {
-        // SAFETY: page `page` of PAGES lies within the reserved entry; the helper checks the
-        // source. One page at a time, because a read that runs past the top of the stack fails
-        // as a whole.
-        let failed = unsafe {
-            bpf_probe_read_user(
-                event.add(COPY_AT + page * page_bytes).cast(),
-                STACK_PAGE_BYTES,
-                (stack_base + (page * page_bytes) as u64) as *const _,
-            )
-        };
-        if failed != 0 {
-            if page == 0 {
-                count(Counter::StackFault);
-            }
-            bounded = 0;
-            break;
-        }
-        stack_bytes += STACK_PAGE_BYTES;
-    }
+    // SAFETY: all pages lie within the reserved entry.
+    let (stack_bytes, bounded) = unsafe { copy::<PAGES>(event.add(COPY_AT), stack_base) };
     // SAFETY: the entry is larger than the event, and the ring aligns entries to 8 bytes. The
     // socket's lock keeps its other hooks from its record.
     unsafe {
@@ -197,4 +175,41 @@ fn send_with<const PAGES: usize>(
     }
     entry.submit(0);
     true
+}
+
+/// Copies PAGES pages of the user stack from `base`, or as many as can be read. Returns the bytes
+/// copied, and `STACK_BOUNDED` if there may be more.
+///
+/// # Safety
+///
+/// `to` has room for PAGES pages.
+#[inline(always)]
+unsafe fn copy<const PAGES: usize>(to: *mut u8, base: u64) -> (u32, u32) {
+    const PAGE: usize = STACK_PAGE_BYTES as usize;
+    // SAFETY: the caller's promise; the helper checks the source.
+    let read = |page: usize, pages: usize| unsafe {
+        bpf_probe_read_user(
+            to.add(page * PAGE).cast(),
+            (pages * PAGE) as u32,
+            (base + (page * PAGE) as u64) as *const _,
+        )
+    };
+    if PAGES > 1 && read(0, PAGES) == 0 {
+        return ((PAGES * PAGE) as u32, STACK_BOUNDED);
+    }
+    // Nothing is asked of these two: to the verifier all ways out of the loop are then one.
+    let mut bytes = 0;
+    let mut bounded = STACK_BOUNDED;
+    // One at a time: a read that runs past the top of the stack fails as a whole.
+    for page in 0..PAGES {
+        if read(page, 1) != 0 {
+            if page == 0 {
+                count(Counter::StackFault);
+            }
+            bounded = 0;
+            break;
+        }
+        bytes += STACK_PAGE_BYTES;
+    }
+    (bytes, bounded)
 }
