@@ -44,14 +44,14 @@ impl Side {
 
     /// With default settings, stacks included, as somebody would start it.
     pub(crate) fn connleak(port: u16) -> Result<Self> {
-        Self::connleak_with(port, &[])
+        Self::connleak_at(&[&format!("--port={port}")])
     }
 
-    pub(crate) fn connleak_with(port: u16, more: &[&str]) -> Result<Self> {
+    /// With the ports among the options.
+    pub(crate) fn connleak_at(options: &[&str]) -> Result<Self> {
         let program = place::connleak()?.display().to_string();
-        let port = format!("--port={port}");
-        let mut words = vec![program.as_str(), "trace", "--output=json", &port];
-        words.extend(more);
+        let mut words = vec![program.as_str(), "trace", "--output=json"];
+        words.extend(options);
         Ok(Self::of(CONNLEAK, &words))
     }
 

@@ -22,18 +22,33 @@ const CALM: Duration = Duration::from_secs(25);
 const WORKLOAD: &str = "standing";
 /// A list of the slowest takes seconds.
 const LIST_ROUNDS: u32 = 5;
+/// What a holder or a server has open besides its connections, with room to spare.
+const FILES_ELSE: u32 = 500;
 /// The verb of this very program that holds connections.
 pub(crate) const HOLD: &str = "hold";
 
 pub(crate) fn run(plan: &Plan, figures: &mut Figures) -> Result<()> {
-    let server = RedisServer::start_for(plan.standing + 100)?;
+    let shares = shares(plan.standing, open_files_allowed()? - FILES_ELSE);
+    let servers = shares
+        .iter()
+        .map(|share| RedisServer::start_for(share + 100))
+        .collect::<Result<Vec<_>>>()?;
+    let ports = servers
+        .iter()
+        .map(|server| format!("--port={}", server.port()));
+    let ports: Vec<String> = ports.collect();
     let sockets = 2 * plan.standing;
     let room = format!("--max-sockets={}", sockets + sockets / 4);
-    let watching = Side::connleak_with(server.port(), &[&room])?.start()?;
+    let options: Vec<&str> = ports.iter().chain([&room]).map(String::as_str).collect();
+    let watching = Side::connleak_at(&options)?.start()?;
     thread::sleep(CALM);
     let empty_bytes = resident_bytes(&watching)?;
     eprintln!("peers: standing, opening {} connections", plan.standing);
-    let _holder = Holder::start(server.port(), plan.standing)?;
+    let _holders = servers
+        .iter()
+        .zip(&shares)
+        .map(|(server, &share)| Holder::start(server.port(), share))
+        .collect::<Result<Vec<_>>>()?;
     thread::sleep(CALM);
     let per_socket = (resident_bytes(&watching)? - empty_bytes) / f64::from(sockets);
     figures.add(WORKLOAD, CONNLEAK, Quantity::ProcessBytes, per_socket);
@@ -46,9 +61,10 @@ pub(crate) fn run(plan: &Plan, figures: &mut Figures) -> Result<()> {
     figures.add(WORKLOAD, CONNLEAK, Quantity::RestCpu, each_s);
     drop(watching);
     let connleak = place::connleak()?.display().to_string();
-    let port = format!("--port={}", server.port());
+    let mut snapshot = vec![connleak.as_str(), "snapshot"];
+    snapshot.extend(ports.iter().map(String::as_str));
     let sides: [(&str, &[&str]); 3] = [
-        (CONNLEAK, &[&connleak, "snapshot", &port]),
+        (CONNLEAK, &snapshot),
         (SS, &["ss", "-tnp"]),
         (NETSTAT, &["netstat", "-tnp"]),
     ];
@@ -59,6 +75,32 @@ pub(crate) fn run(plan: &Plan, figures: &mut Figures) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Parts of `count`, none larger than `most`: of a holder, and of a server, which may have no more
+/// files open.
+fn shares(count: u32, most: u32) -> Vec<u32> {
+    let parts = count.div_ceil(most);
+    (0..parts)
+        .map(|part| (count * (part + 1) / parts) - (count * part / parts))
+        .collect()
+}
+
+/// What root may have without CAP_SYS_RESOURCE too.
+fn open_files_allowed() -> Result<u32> {
+    let limit = open_files()?.rlim_max;
+    Ok(limit.min(u64::from(u32::MAX)) as u32)
+}
+
+fn open_files() -> Result<libc::rlimit> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the limit is valid for the call.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    ensure!(failed == 0, "failed to read the limit of open files");
+    Ok(limit)
 }
 
 /// A process that opens connections and keeps them for as long as its handle lives.
@@ -108,14 +150,11 @@ pub(crate) fn hold(port: u16, count: u32) -> Result<()> {
 fn raise_open_files(files: u64) -> Result<()> {
     let limit = libc::rlimit {
         rlim_cur: files,
-        rlim_max: files,
+        ..open_files()?
     };
     // SAFETY: the limit is valid for the call.
     let failed = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    ensure!(
-        failed == 0,
-        "failed to allow {files} open files; run as root"
-    );
+    ensure!(failed == 0, "failed to allow {files} open files");
     Ok(())
 }
 
