@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod abi {
+    pub mod ask;
     pub mod config;
     pub mod counters;
     pub mod ended;

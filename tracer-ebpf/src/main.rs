@@ -5,11 +5,11 @@
 //! `filter` says which sockets matter, `sock` and `task` read kernel structs through resolved
 //! offsets, `stack` takes registers and a stack copy, `interpreter`
 //! follows an interpreter's frames, `maps` holds every map, `record` is a socket's entry in the one
-//! that matters most, `vacancy` what it leaves there, `notice` says when userspace is told, `running` catches what the kernel leaves
-//! out, and each file of `programs` is one group
+//! that matters most, `vacancy` what it leaves there, `notice` says when userspace is told, `running`
+//! and `preempted` catch what the kernel leaves out, and each file of `programs` is one group
 //! of hooks. Programs never import each other.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-// For the one atomic add in `tally`: rustc's BPF target has no fetch_add.
+// For the one atomic add in `maps`: rustc's BPF target has no fetch_add.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
@@ -24,6 +24,8 @@ mod maps;
 mod notice;
 #[cfg(target_arch = "bpf")]
 mod opening;
+#[cfg(target_arch = "bpf")]
+mod preempted;
 #[cfg(target_arch = "bpf")]
 mod programs;
 #[cfg(target_arch = "bpf")]

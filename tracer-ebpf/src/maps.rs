@@ -8,12 +8,15 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use tracer_ebpf::abi::{
+    ask::Answer,
     counters::{Counter, CpuCounters},
     ended::{ENDED_SLOTS, EndedMark},
     event::EventHeader,
     interpreter::Interpreter,
     socket::{OpenerCounts, OpenerKey, TrackedSocket},
 };
+
+use crate::globals::config;
 
 /// The truth: one record a watched socket, keyed by the address of its `struct sock`.
 ///
@@ -53,6 +56,12 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 * 1024 * 1024, 0);
 #[map]
 pub(crate) static ENDED: Array<EndedMark> = Array::with_max_entries(ENDED_SLOTS, BPF_F_MMAPABLE);
 
+/// The answer to what userspace asked last; see `programs::ask`.
+///
+/// Bound: one. Written here, mapped by userspace. Never full.
+#[map]
+pub(crate) static ANSWER: Array<Answer> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// What was written before is seen by whoever does the same before they read: adding nothing is a
 /// full barrier on x86_64.
 ///
@@ -71,11 +80,31 @@ static COUNTERS: PerCpuArray<CpuCounters> = PerCpuArray::with_max_entries(1, 0);
 
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
+    let preempts = config!(preempts) != 0;
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: the slot belongs to this CPU and lives as long as the map; a program that
-        // interrupts this one on the same CPU may cost one count, never memory.
-        unsafe { (*counters)[counter as usize] += 1 };
+        // interrupts this one on the same CPU may cost one count, never memory. One that preempts
+        // it could cost all that it counts.
+        unsafe {
+            let slot = &raw mut (*counters)[counter as usize];
+            if preempts {
+                increment(slot);
+            } else {
+                *slot += 1;
+            }
+        }
     }
+}
+
+/// Adds one, whatever others do to `count` meanwhile (BPF_ATOMIC | BPF_ADD).
+///
+/// # Safety
+///
+/// `count` points to an aligned u64 in a map's value.
+#[inline(always)]
+pub(crate) unsafe fn increment(count: *mut u64) {
+    // SAFETY: the caller's promise; the instruction touches nothing else.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) count, in(reg) 1_u64) };
 }
 
 /// Puts `event` on the ring, or counts its loss.

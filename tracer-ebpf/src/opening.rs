@@ -1,10 +1,11 @@
 //! An opening: connect was called on a watched socket. Whichever hook sees it records it here.
 //!
-//! It has two halves. The record begins at SYN_SENT, whatever the family: its tracepoint cannot be
-//! preempted (up to 6.12; 7.2 does it), while a program at `tcp_connect` is left out when another
-//! task was preempted inside it on the same CPU (fentry), or when any task was while it read one of
-//! our maps (kprobe, `bpf_prog_active`). So what such a miss costs is a stack, never a socket or its
-//! opener. The record is told of, with its stack, by connect where that is hooked, else at once.
+//! It has two halves. The record begins at SYN_SENT, whatever the family: its program cannot be
+//! preempted (since 7.0 by way of perf, see [`crate::preempted`]), while a program at `tcp_connect`
+//! is left out when another task was preempted inside it on the same CPU (fentry), or when any task
+//! was while it read one of our maps (kprobe, `bpf_prog_active`). So what such a miss costs is a
+//! stack, never a socket or its opener. The record is told of, with its stack, by connect where that
+//! is hooked, else at once.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use tracer_ebpf::abi::{

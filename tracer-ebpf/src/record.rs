@@ -9,6 +9,7 @@ use tracer_ebpf::abi::{
 
 use crate::{
     maps::{ENDED, SOCKETS, count},
+    preempted,
     running::Turn,
     vacancy,
 };
@@ -18,7 +19,7 @@ use crate::{
 ///
 /// Bound: one a CPU and [`Turn`], as a twin interrupts its program. Written and read here.
 #[map]
-static DRAFTS: PerCpuArray<[TrackedSocket; 2]> = PerCpuArray::with_max_entries(1, 0);
+static DRAFTS: PerCpuArray<[TrackedSocket; Turn::COUNT]> = PerCpuArray::with_max_entries(1, 0);
 
 /// include/uapi/asm-generic/errno-base.h
 const ENOENT: i32 = 2;
@@ -28,7 +29,7 @@ const E2BIG: i32 = 7;
 #[inline(always)]
 pub(crate) fn draft(turn: Turn) -> Option<*mut TrackedSocket> {
     let drafts = DRAFTS.get_ptr_mut(0)?;
-    // SAFETY: the map's value has two, and outlives the program's run.
+    // SAFETY: the map's value has one a turn, and outlives the program's run.
     unsafe {
         let draft = &raw mut (*drafts)[turn as usize];
         for word in 0..size_of::<TrackedSocket>() / 8 {
@@ -76,6 +77,7 @@ pub(crate) unsafe fn enter(
     let Err(error) = SOCKETS.insert(address, draft, u64::from(BPF_ANY)) else {
         return true;
     };
+    preempted::refuse(address);
     count(if error == -E2BIG {
         Counter::MapFull
     } else {

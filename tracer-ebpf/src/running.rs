@@ -2,10 +2,10 @@
 //!
 //! The kernel leaves a tracepoint's program out where it runs already on the same CPU. That is no
 //! accident here: a notice that wakes the reader raises an interrupt at once (`irq_work`), inside
-//! the program that sent it, and with the interrupt come the softirqs that were due. And newer
-//! kernels preempt a tracepoint's program (7.2 does, 6.12 does not), so that another process finds
-//! it half done. Each program that begins or ends a record therefore has a twin, which hangs beside
-//! it, is not running then, and otherwise only looks here and returns.
+//! the program that sent it, and with the interrupt come the softirqs that were due. Each program
+//! that begins or ends a record therefore has a twin, which hangs beside it, is not running then,
+//! and otherwise only looks here and returns. Where tracepoints' programs are preempted (7.0) a CPU's
+//! flag says nothing of the process that looks: there it is as [`crate::preempted`] says.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use tracer_ebpf::abi::counters::Counter;
@@ -17,10 +17,16 @@ use crate::maps::count;
 static RUNNING: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Whose turn an event is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
     Program,
     Twin,
+    /// The second of two twins; see [`crate::preempted`].
+    Last,
+}
+
+impl Turn {
+    pub(crate) const COUNT: usize = 3;
 }
 
 /// A program that has a twin.

@@ -1,7 +1,5 @@
 //! A tally: what each process opened and closed, and whether its next stack is worth its price.
 
-use core::arch::asm;
-
 use aya_ebpf::bindings::BPF_NOEXIST;
 use tracer_ebpf::abi::{
     counters::Counter,
@@ -10,13 +8,13 @@ use tracer_ebpf::abi::{
 
 use crate::{
     globals::config,
-    maps::{OPENERS, count},
+    maps::{OPENERS, count, increment},
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
 
 #[inline(always)]
-fn key(tgid: u32, start_ns: u64) -> OpenerKey {
+pub(crate) fn key(tgid: u32, start_ns: u64) -> OpenerKey {
     OpenerKey {
         start_ns,
         tgid,
@@ -27,17 +25,6 @@ fn key(tgid: u32, start_ns: u64) -> OpenerKey {
 #[inline(always)]
 fn opener_of(record: &SocketRecord) -> OpenerKey {
     key(record.opener_tgid, record.opener_start_ns)
-}
-
-/// Adds one, whatever other CPUs do to `count` meanwhile (BPF_ATOMIC | BPF_ADD).
-///
-/// # Safety
-///
-/// `count` points to an aligned u64 in a map's value.
-#[inline(always)]
-unsafe fn increment(count: *mut u64) {
-    // SAFETY: the caller's promise; the instruction touches nothing else.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) count, in(reg) 1_u64) };
 }
 
 /// Counts one connect of the record's opener. True if its stack is to be taken.

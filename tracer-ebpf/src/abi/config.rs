@@ -39,9 +39,11 @@ pub struct Config {
     pub only_port: u32,
     /// Entries of `SOCKETS` that ended sockets may leave: 0, or a power of two.
     pub vacancies: u32,
+    /// The kernel preempts the programs of tracepoints (7.0).
+    pub preempts: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 44);
+const _: () = assert!(size_of::<Config>() == 48);
 
 impl Config {
     pub const ZERO: Self = Self {
@@ -56,6 +58,7 @@ impl Config {
         follow_children: 0,
         only_port: 0,
         vacancies: 0,
+        preempts: 0,
     };
 }
 

@@ -1,7 +1,8 @@
 //! The offsets of kernel fields, resolved from the running kernel's BTF when the programs are loaded.
 //!
 //! rustc emits no CO-RE relocations, and an offset of another kernel reads garbage silently, so
-//! none is baked in: userspace walks [`Offsets::FIELDS`] and refuses to start when one is missing.
+//! none is baked in: userspace walks [`Offsets::FIELDS`] and refuses to start when one is missing
+//! that is required.
 
 /// Where to find an offset in BTF.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +11,14 @@ pub struct Field {
     pub of: &'static str,
     /// Member path from that struct; anonymous members are looked through.
     pub path: &'static str,
+}
+
+impl Field {
+    /// Without the fields of perf's events a kernel is traced by other programs: their offset is 0,
+    /// where every event has its common header.
+    pub fn is_required(&self) -> bool {
+        !self.of.starts_with("trace_event_raw_")
+    }
 }
 
 macro_rules! offsets {
@@ -75,6 +84,17 @@ offsets! {
     regs_sp = "pt_regs" . "sp",
     regs_fp = "pt_regs" . "bp",
     regs_cs = "pt_regs" . "cs",
+    event_state_sock = "trace_event_raw_inet_sock_set_state" . "skaddr",
+    event_state_old = "trace_event_raw_inet_sock_set_state" . "oldstate",
+    event_state_new = "trace_event_raw_inet_sock_set_state" . "newstate",
+    event_destroy_sock = "trace_event_raw_tcp_event_sk" . "skaddr",
+}
+
+impl Offsets {
+    /// Are perf's events of this kernel as known here?
+    pub fn has_events(&self) -> bool {
+        self.event_state_sock != 0 && self.event_destroy_sock != 0
+    }
 }
 
 const _: () = assert!(size_of::<Offsets>() == 4 * Offsets::FIELDS.len());

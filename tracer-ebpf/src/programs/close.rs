@@ -7,8 +7,10 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     helpers::generated::bpf_ktime_get_boot_ns,
-    macros::{btf_tracepoint, fentry, kprobe, raw_tracepoint},
-    programs::{BtfTracePointContext, FEntryContext, ProbeContext, RawTracePointContext},
+    macros::{btf_tracepoint, fentry, kprobe, raw_tracepoint, tracepoint},
+    programs::{
+        BtfTracePointContext, FEntryContext, ProbeContext, RawTracePointContext, TracePointContext,
+    },
 };
 use tracer_ebpf::abi::{
     counters::Counter,
@@ -18,9 +20,10 @@ use tracer_ebpf::abi::{
 use super::done;
 use crate::{
     filter,
+    globals::offset,
     maps::count,
-    notice, record,
-    running::{self, Twinned},
+    notice, preempted, record,
+    running::{self, Turn, Twinned},
     sock::{Sock, SockArgument, SockFields, TCP_CLOSE},
     tally,
     task::Task,
@@ -61,6 +64,28 @@ pub(crate) fn destroy_again_raw(ctx: RawTracePointContext) -> i32 {
     done!(destroy_again(Sock(ctx.arg(0))))
 }
 
+/// As [`destroy_btf`], where that could be preempted; see [`preempted`].
+#[tracepoint]
+pub(crate) fn destroy_perf(ctx: TracePointContext) -> u32 {
+    done!(preempted::field(&ctx, offset!(event_destroy_sock)).and_then(|sock| remove(Sock(sock))))
+}
+
+/// Beside [`destroy_perf`].
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub(crate) fn destroy_beside_btf(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: it is an argument of this tp_btf program.
+    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
+    done!(destroy_beside(sock, Turn::Twin))
+}
+
+/// Beside [`destroy_perf`].
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub(crate) fn destroy_beside_last_btf(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: it is an argument of this tp_btf program.
+    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
+    done!(destroy_beside(sock, Turn::Last))
+}
+
 #[inline(always)]
 fn release(sock: impl SockFields) -> Option<()> {
     filter::matched(sock)?;
@@ -93,6 +118,14 @@ fn destroy(sock: impl SockFields) -> Option<()> {
 #[inline(always)]
 fn destroy_again(sock: impl SockFields) -> Option<()> {
     if !running::left_out(Twinned::Destroy) {
+        return None;
+    }
+    remove(sock)
+}
+
+#[inline(always)]
+fn destroy_beside(sock: impl SockFields, turn: Turn) -> Option<()> {
+    if !preempted::end_left_out(sock, find(sock), turn) {
         return None;
     }
     remove(sock)

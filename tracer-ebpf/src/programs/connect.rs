@@ -11,7 +11,7 @@ use aya_ebpf::{
 
 use super::done;
 use crate::{
-    filter, opening, record,
+    filter, opening, preempted, record,
     sock::{Sock, SockArgument, SockFields},
 };
 
@@ -26,8 +26,31 @@ pub(crate) fn connect_kprobe(ctx: ProbeContext) -> u32 {
     done!(ctx.arg(0).and_then(|address| connect(Sock(address))))
 }
 
+/// Beside [`connect_fentry`], where that can be preempted; see [`preempted`].
+#[fentry(function = "tcp_connect")]
+pub(crate) fn connect_beside_fentry(ctx: FEntryContext) -> i32 {
+    // SAFETY: it is an argument of this fentry program.
+    done!(connect_beside(unsafe { SockArgument::new(ctx.arg(0)) }))
+}
+
+/// As [`connect_beside_fentry`].
+#[fentry(function = "tcp_connect")]
+pub(crate) fn connect_beside_last_fentry(ctx: FEntryContext) -> i32 {
+    // SAFETY: it is an argument of this fentry program.
+    done!(connect_beside(unsafe { SockArgument::new(ctx.arg(0)) }))
+}
+
+#[inline(always)]
+fn connect_beside(sock: impl SockFields) -> Option<()> {
+    filter::watched(sock)?;
+    connect(sock)
+}
+
 #[inline(always)]
 fn connect(sock: impl SockFields) -> Option<()> {
+    if preempted::is_told(sock) {
+        return None;
+    }
     let matched = filter::matched(sock)?;
     // None: the map was full, which is counted, or tracing starts just now, and the walk over the
     // open files finds the socket.

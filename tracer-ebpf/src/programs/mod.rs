@@ -1,6 +1,7 @@
 //! The programs: one file a group of hooks, each hook once for every family that can carry it.
 
 mod accept;
+mod ask;
 mod close;
 mod connect;
 mod open_files;

@@ -5,8 +5,8 @@
 
 use aya_ebpf::{
     helpers::generated::bpf_ktime_get_boot_ns,
-    macros::{btf_tracepoint, raw_tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext},
+    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
 use tracer_ebpf::abi::event::{EXEC, EXIT, FORK, PROGRAM, ProcessEvent};
 
@@ -48,6 +48,30 @@ pub(crate) fn exit_raw(ctx: RawTracePointContext) -> i32 {
     done!(exit(Task::at(ctx.arg(0))))
 }
 
+/// Beside [`fork_btf`], where that can be preempted: perf's event does not have the child.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub(crate) fn fork_beside_btf(ctx: BtfTracePointContext) -> i32 {
+    done!(fork_beside(Task::at(ctx.arg(0)), Task::at(ctx.arg(1))))
+}
+
+/// As [`fork_beside_btf`].
+#[btf_tracepoint(function = "sched_process_fork")]
+pub(crate) fn fork_beside_last_btf(ctx: BtfTracePointContext) -> i32 {
+    done!(fork_beside(Task::at(ctx.arg(0)), Task::at(ctx.arg(1))))
+}
+
+/// As [`exec_btf`], where that could be preempted; see [`crate::preempted`].
+#[tracepoint]
+pub(crate) fn exec_perf(_: TracePointContext) -> u32 {
+    done!(exec(Task::current()))
+}
+
+/// As [`exit_btf`], where that could be preempted.
+#[tracepoint]
+pub(crate) fn exit_perf(_: TracePointContext) -> u32 {
+    done!(exit(Task::current()))
+}
+
 #[inline(always)]
 fn fork(parent: Task, child: Task) -> Option<()> {
     let parent_tgid = parent.tgid();
@@ -64,6 +88,24 @@ fn fork(parent: Task, child: Task) -> Option<()> {
         return None;
     }
     send(FORK, child, parent_tgid, parent_start_ns);
+    Some(())
+}
+
+/// What a fork must not go without, done once more: the child does not run yet. A notice only makes
+/// the child's holding prompt.
+#[inline(always)]
+fn fork_beside(parent: Task, child: Task) -> Option<()> {
+    let (parent_tgid, child_tgid) = (parent.tgid(), child.tgid());
+    if child_tgid == parent_tgid {
+        return None;
+    }
+    interpreter::inherit(parent, parent_tgid, child);
+    let child_start_ns = child.process_start_ns();
+    if tally::is_followed(parent_tgid, parent.process_start_ns())
+        && !tally::is_followed(child_tgid, child_start_ns)
+    {
+        tally::follow(child_tgid, child_start_ns);
+    }
     Some(())
 }
 

@@ -4,8 +4,8 @@
 
 use aya_ebpf::{
     helpers::generated::bpf_ktime_get_boot_ns,
-    macros::{btf_tracepoint, raw_tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext},
+    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
 use tracer_ebpf::abi::{
     counters::Counter,
@@ -15,8 +15,9 @@ use tracer_ebpf::abi::{
 use super::done;
 use crate::{
     filter::{self, Match},
+    globals::offset,
     maps::count,
-    notice, opening, record,
+    notice, opening, preempted, record,
     running::{self, Turn, Twinned},
     sock::{
         Sock, SockArgument, SockFields, TCP_CLOSE, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK,
@@ -88,6 +89,95 @@ pub(crate) fn state_connect_again_raw(ctx: RawTracePointContext) -> i32 {
     ))
 }
 
+/// As [`state_btf`], where that could be preempted; see [`preempted`].
+#[tracepoint]
+pub(crate) fn state_perf(ctx: TracePointContext) -> u32 {
+    done!(state_of_perf::<false>(&ctx))
+}
+
+/// As [`state_connect_btf`], where that could be preempted.
+#[tracepoint]
+pub(crate) fn state_connect_perf(ctx: TracePointContext) -> u32 {
+    done!(state_of_perf::<true>(&ctx))
+}
+
+/// Beside [`state_perf`].
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state_beside_btf(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: it is an argument of this tp_btf program.
+    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
+    done!(state_beside::<false>(
+        sock,
+        ctx.arg(1),
+        ctx.arg(2),
+        Turn::Twin
+    ))
+}
+
+/// Beside [`state_perf`].
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state_beside_last_btf(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: it is an argument of this tp_btf program.
+    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
+    done!(state_beside::<false>(
+        sock,
+        ctx.arg(1),
+        ctx.arg(2),
+        Turn::Last
+    ))
+}
+
+/// Beside [`state_connect_perf`].
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state_connect_beside_btf(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: it is an argument of this tp_btf program.
+    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
+    done!(state_beside::<true>(
+        sock,
+        ctx.arg(1),
+        ctx.arg(2),
+        Turn::Twin
+    ))
+}
+
+/// Beside [`state_connect_perf`].
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn state_connect_beside_last_btf(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: it is an argument of this tp_btf program.
+    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
+    done!(state_beside::<true>(
+        sock,
+        ctx.arg(1),
+        ctx.arg(2),
+        Turn::Last
+    ))
+}
+
+#[inline(always)]
+fn state_of_perf<const TELLS: bool>(ctx: &TracePointContext) -> Option<()> {
+    let sock = Sock(preempted::field(ctx, offset!(event_state_sock))?);
+    let old = preempted::field(ctx, offset!(event_state_old))?;
+    let new = preempted::field(ctx, offset!(event_state_new))?;
+    change::<TELLS>(sock, old, new, Turn::Program)
+}
+
+#[inline(always)]
+fn state_beside<const TELLS: bool>(
+    sock: impl SockFields,
+    old: i32,
+    new: i32,
+    turn: Turn,
+) -> Option<()> {
+    if of_listener(old as u8, new as u8) || is_left_to_destroy(sock, new as u8) {
+        return None;
+    }
+    let matched = filter::watched(sock)?;
+    if !preempted::change_left_out(sock, matched, new as u8, turn) {
+        return None;
+    }
+    change::<TELLS>(sock, old, new, turn)
+}
+
 #[inline(always)]
 fn state<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
     running::during(Twinned::State, || {
@@ -106,14 +196,11 @@ fn state_again<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> 
 #[inline(always)]
 fn change<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32, turn: Turn) -> Option<()> {
     let (old, new) = (old as u8, new as u8);
-    // A listener, or the child that was just copied from it (SYN_RECV): neither has a record.
-    if old == TCP_LISTEN || new == TCP_LISTEN {
+    if of_listener(old, new) {
         count(Counter::Passed);
         return None;
     }
-    // What no process has is destroyed at once (net/ipv4/tcp.c, tcp_done and __tcp_close), and the
-    // destroy hook sees it.
-    if new == TCP_CLOSE && sock.is_dead() {
+    if is_left_to_destroy(sock, new) {
         return None;
     }
     let matched = filter::matched(sock)?;
@@ -122,6 +209,19 @@ fn change<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32, turn: Tu
     } else {
         follow(sock, matched, new, turn)
     }
+}
+
+/// A listener, or the child that was just copied from it (SYN_RECV): neither has a record.
+#[inline(always)]
+fn of_listener(old: u8, new: u8) -> bool {
+    old == TCP_LISTEN || new == TCP_LISTEN
+}
+
+/// What no process has is destroyed at once (net/ipv4/tcp.c, tcp_done and __tcp_close), and the
+/// destroy hook sees it.
+#[inline(always)]
+fn is_left_to_destroy(sock: impl SockFields, new: u8) -> bool {
+    new == TCP_CLOSE && sock.is_dead()
 }
 
 #[inline(always)]

@@ -2,12 +2,17 @@
 
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint},
+    programs::{
+        BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint,
+    },
 };
 
 use super::{
     error::{KernelError, root_cause},
-    probes::{Candidate, Family, Hook, Kind, Probes, ProgramCost, candidates, substitute, twin},
+    probes::{
+        Candidate, Family, Hook, Kind, PREEMPTED, Probes, ProgramCost, Traits, candidates,
+        category, substitute,
+    },
 };
 
 /// The ends come before the beginnings, so that no socket is seen opening and not closing; and
@@ -32,25 +37,26 @@ pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     btf: &Btf,
     forced: Option<Family>,
-    accept_arguments: Option<usize>,
+    traits: Traits,
 ) -> Result<Probes, KernelError> {
     let mut probes = Probes::default();
     let mut connect_is_hooked = false;
     for hook in ORDER {
         let mut refusal = None;
         let mut taken = None;
-        for candidate in candidates(hook, connect_is_hooked, accept_arguments) {
-            if !allowed(candidate.kind, forced) {
+        for candidate in candidates(hook, connect_is_hooked, traits) {
+            if !allowed(hook, candidate.kind, forced, traits) {
                 continue;
             }
-            match attach_with_twin(ebpf, btf, candidate) {
+            match attach_with_twins(ebpf, btf, candidate) {
                 Ok(costs) => {
                     probes.programs.extend(costs);
-                    taken = Some(candidate.kind.name());
+                    probes.mains.push((candidate.program, candidate.twins));
+                    taken = Some(candidate.kind);
                     break;
                 }
                 Err(error) => {
-                    unload(ebpf, candidate.program);
+                    unload(ebpf, candidate);
                     refusal = Some((candidate.kind.family(), root_cause(&error)));
                 }
             }
@@ -58,7 +64,10 @@ pub(super) fn attach_all(
         let (family, cause) = match (taken, refusal, substitute(hook)) {
             (Some(by), ..) => {
                 connect_is_hooked |= hook == Hook::Connect;
-                probes.taken.push((hook, by));
+                probes.taken.push((hook, by.name()));
+                if traits.preempts && can_be_preempted(hook, by) {
+                    probes.losses.push((hook, PREEMPTED));
+                }
                 continue;
             }
             (None, Some((family, cause)), _) if forced == Some(family) => (family, cause),
@@ -80,46 +89,57 @@ pub(super) fn attach_all(
     Ok(probes)
 }
 
-/// A program that could not be attached does not stay in the kernel, nor without its twin.
-fn unload(ebpf: &mut Ebpf, name: &str) {
-    if let Some(twin) = twin(name) {
-        unload(ebpf, twin);
+/// Perf's programs are taken where there are any, as the others are preempted. Two twins beside
+/// fork's do what matters.
+fn can_be_preempted(hook: Hook, taken: Kind) -> bool {
+    hook != Hook::Fork && matches!(taken, Kind::BtfTracepoint | Kind::RawTracepoint)
+}
+
+/// A program that could not be attached does not stay in the kernel, nor without its twins.
+fn unload(ebpf: &mut Ebpf, candidate: Candidate) {
+    let twins = candidate.twins.iter().map(|&(twin, _)| twin);
+    for name in twins.chain([candidate.program]) {
+        // It may not have been loaded at all; then there is nothing to undo.
+        let _ = match ebpf.program_mut(name) {
+            Some(Program::FEntry(program)) => program.unload(),
+            Some(Program::FExit(program)) => program.unload(),
+            Some(Program::KProbe(program)) => program.unload(),
+            Some(Program::BtfTracePoint(program)) => program.unload(),
+            Some(Program::RawTracePoint(program)) => program.unload(),
+            Some(Program::TracePoint(program)) => program.unload(),
+            _ => Ok(()),
+        };
     }
-    // It may not have been loaded at all; then there is nothing to undo.
-    let _ = match ebpf.program_mut(name) {
-        Some(Program::FEntry(program)) => program.unload(),
-        Some(Program::FExit(program)) => program.unload(),
-        Some(Program::KProbe(program)) => program.unload(),
-        Some(Program::BtfTracePoint(program)) => program.unload(),
-        Some(Program::RawTracePoint(program)) => program.unload(),
-        _ => Ok(()),
-    };
 }
 
 /// State and process hooks are tracepoints whatever the family asked for: it chooses how connect,
 /// close and accept are seen.
-fn allowed(kind: Kind, forced: Option<Family>) -> bool {
+fn allowed(hook: Hook, kind: Kind, forced: Option<Family>, traits: Traits) -> bool {
+    // A copy of the stack takes its time: preempted in it, a program of fentry is left out for all
+    // others on that CPU. Perf's program of the state hook is not.
+    if hook == Hook::Connect && traits.preempts && forced.is_none() {
+        return false;
+    }
     match (kind.family(), forced) {
         (Family::Tracepoint, _) | (_, None) => true,
         (family, Some(forced)) => family == forced,
     }
 }
 
-fn attach_with_twin(
+/// The twins come after it: they look at what it has done.
+fn attach_with_twins(
     ebpf: &mut Ebpf,
     btf: &Btf,
     candidate: Candidate,
 ) -> Result<Vec<ProgramCost>, ProgramError> {
     let mut costs = vec![attach(ebpf, btf, candidate)?];
-    if let Some(program) = twin(candidate.program) {
-        costs.push(attach(
-            ebpf,
-            btf,
-            Candidate {
-                program,
-                ..candidate
-            },
-        )?);
+    for &(program, kind) in candidate.twins {
+        let twin = Candidate {
+            program,
+            kind,
+            ..candidate
+        };
+        costs.push(attach(ebpf, btf, twin)?);
     }
     Ok(costs)
 }
@@ -129,6 +149,7 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf, candidate: Candidate) -> Result<ProgramCos
         program: name,
         kind,
         target,
+        ..
     } = candidate;
     let program = ebpf
         .program_mut(name)
@@ -158,6 +179,11 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf, candidate: Candidate) -> Result<ProgramCos
             let program: &mut RawTracePoint = program.try_into()?;
             program.load()?;
             program.attach(target)?;
+        }
+        Kind::PerfTracepoint => {
+            let program: &mut TracePoint = program.try_into()?;
+            program.load()?;
+            program.attach(category(target), target)?;
         }
     }
     Ok(cost(name, program))

@@ -19,8 +19,9 @@ use super::{
     error::KernelError,
     iterators::{self, Walk},
     maps::{Interpreters, Maps},
-    misses, offsets,
-    probes::{Family, Probes, is_twin},
+    misses::{self, Misses},
+    offsets,
+    probes::{Family, Probes, Traits},
     ring::Ring,
     support, vacancies,
 };
@@ -74,7 +75,7 @@ pub struct Kernel {
     /// Tens of megabytes, needed only to load programs.
     btf: Option<Btf>,
     forced: Option<Family>,
-    accept_arguments: Option<usize>,
+    traits: Traits,
 }
 
 impl Kernel {
@@ -127,6 +128,7 @@ impl Kernel {
                 [port] => port.into(),
                 _ => 0,
             },
+            preempts: u32::from(support::preempts_tracepoints()),
         };
         let ebpf = EbpfLoader::new()
             .btf(Some(&btf))
@@ -143,7 +145,11 @@ impl Kernel {
             ebpf,
             btf: Some(btf),
             forced: options.family,
-            accept_arguments: types.arguments("inet_csk_accept"),
+            traits: Traits {
+                accept_arguments: types.arguments("inet_csk_accept"),
+                preempts: support::preempts_tracepoints(),
+                has_events: offsets.has_events(),
+            },
         })
     }
 
@@ -154,7 +160,7 @@ impl Kernel {
     /// A hook that has no substitute, or that the forced family cannot carry.
     pub fn attach(&mut self) -> Result<Probes, KernelError> {
         let btf = self.btf.as_ref().ok_or(KernelError::TypesReleased)?;
-        attach_all(&mut self.ebpf, btf, self.forced, self.accept_arguments)
+        attach_all(&mut self.ebpf, btf, self.forced, self.traits)
     }
 
     /// Gives the kernel's types back: every program that needs them is loaded. Of what is walked
@@ -164,13 +170,9 @@ impl Kernel {
         memory::give_back();
     }
 
-    /// Runs that the kernel left out of programs, twins not among them.
-    pub fn missed(&self, probes: &Probes) -> u64 {
-        let programs = probes.programs.iter().map(|cost| cost.name.as_str());
-        programs
-            .filter(|program| !is_twin(program))
-            .map(|program| misses::of(&self.ebpf, program))
-            .sum()
+    /// Runs that the kernel left out so far.
+    pub fn misses(&self, probes: &Probes) -> Misses {
+        misses::of(&self.ebpf, probes)
     }
 
     /// The ring that events arrive on. It can be taken once.
@@ -192,7 +194,7 @@ impl Kernel {
     ///
     /// They were taken already.
     pub fn take_maps(&mut self) -> Result<Maps, KernelError> {
-        Maps::take(&mut self.ebpf)
+        Maps::take(&mut self.ebpf, self.traits.preempts)
     }
 
     /// The map that says whose interpreter to follow. It can be taken once.

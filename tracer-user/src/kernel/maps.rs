@@ -1,5 +1,7 @@
 //! The maps that userspace reads: the truth about sockets, tallies and losses.
 
+use std::io;
+
 use aya::{
     Ebpf,
     maps::{HashMap, MapData, MapError, PerCpuArray},
@@ -11,7 +13,7 @@ use tracer_ebpf::abi::{
     socket::{OpenerCounts, OpenerKey, SocketRecord, TrackedSocket},
 };
 
-use super::{ended::Ended, error::KernelError, vacancies::Vacancies};
+use super::{ask::Asking, ended::Ended, error::KernelError, vacancies::Vacancies};
 
 /// What the kernel side saw and lost, over all CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,8 @@ pub struct Counters {
 const BPF_NOEXIST: u64 = 1;
 
 pub struct Maps {
+    /// For the entries of `SOCKETS` and `OPENERS`, where the kernel preempts tracepoints' programs.
+    asking: Option<Asking>,
     sockets: HashMap<MapData, u64, TrackedSocket>,
     ended: Ended,
     vacancies: Vacancies,
@@ -69,7 +73,8 @@ impl Interpreters {
 }
 
 impl Maps {
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
+    pub(super) fn take(ebpf: &mut Ebpf, preempts: bool) -> Result<Self, KernelError> {
+        let asking = preempts.then(|| Asking::load(ebpf)).transpose()?;
         let mut take = |name: &'static str| {
             ebpf.take_map(name).ok_or(KernelError::Map {
                 name,
@@ -80,6 +85,7 @@ impl Maps {
         let ended = Ended::map(take("ENDED")?)?;
         let vacancies = Vacancies::map(take("VACANCIES")?, &sockets)?;
         Ok(Self {
+            asking,
             ended,
             vacancies,
             sockets: sockets.try_into().map_err(failed("SOCKETS"))?,
@@ -94,13 +100,19 @@ impl Maps {
     ///
     /// The kernel refused the look-up.
     pub fn sockets(&self) -> Result<Vec<(u64, SocketRecord)>, KernelError> {
-        self.sockets
-            .iter()
-            .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
-            .map(|entry| entry.map(|(address, tracked)| (address, tracked.record)))
-            .filter(|entry| !matches!(entry, Ok((_, record)) if record.is_vacant()))
-            .collect::<Result<_, _>>()
-            .map_err(failed("SOCKETS"))
+        let entries: Vec<(u64, SocketRecord)> = if let Some(asking) = &self.asking {
+            let record = |address| asking.socket(address);
+            walked(self.sockets.keys(), record).map_err(refused("SOCKETS"))?
+        } else {
+            self.sockets
+                .iter()
+                .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
+                .map(|entry| entry.map(|(address, tracked)| (address, tracked.record)))
+                .collect::<Result<_, _>>()
+                .map_err(failed("SOCKETS"))?
+        };
+        let entries = entries.into_iter();
+        Ok(entries.filter(|(_, record)| !record.is_vacant()).collect())
     }
 
     /// The record of one socket, if it is tracked.
@@ -109,6 +121,9 @@ impl Maps {
     ///
     /// The kernel refused the look-up.
     pub fn socket(&self, address: u64) -> Result<Option<SocketRecord>, KernelError> {
+        if let Some(asking) = &self.asking {
+            return asking.socket(address).map_err(refused("SOCKETS"));
+        }
         match self.sockets.get(&address, 0) {
             Ok(tracked) => Ok(Some(tracked.record).filter(|record| !record.is_vacant())),
             Err(MapError::KeyNotFound) => Ok(None),
@@ -144,6 +159,9 @@ impl Maps {
     ///
     /// The kernel refused it. A record that is gone already is no error.
     pub fn forget_socket(&mut self, address: u64) -> Result<(), KernelError> {
+        if let Some(asking) = &self.asking {
+            return asking.forget_socket(address).map_err(refused("SOCKETS"));
+        }
         match self.sockets.remove(&address) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(error) => Err(failed("SOCKETS")(error)),
@@ -156,6 +174,10 @@ impl Maps {
     ///
     /// The kernel refused the look-up.
     pub fn openers(&self) -> Result<Vec<(OpenerKey, OpenerCounts)>, KernelError> {
+        if let Some(asking) = &self.asking {
+            let counts = |key| asking.opener(key);
+            return walked(self.openers.keys(), counts).map_err(refused("OPENERS"));
+        }
         self.openers
             .iter()
             .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
@@ -169,6 +191,9 @@ impl Maps {
     ///
     /// The kernel refused it.
     pub fn forget_opener(&mut self, key: OpenerKey) -> Result<(), KernelError> {
+        if let Some(asking) = &self.asking {
+            return asking.forget_opener(key).map_err(refused("OPENERS"));
+        }
         match self.openers.remove(&key) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(error) => Err(failed("OPENERS")(error)),
@@ -195,6 +220,31 @@ impl Maps {
             program_busy: sum(Counter::MapBusy),
             caught_up: sum(Counter::CaughtUp),
         })
+    }
+}
+
+/// Every entry whose key is there, as `look` has it; one that ends meanwhile is none.
+fn walked<K, V>(
+    keys: impl Iterator<Item = Result<K, MapError>>,
+    look: impl Fn(K) -> io::Result<Option<V>>,
+) -> io::Result<Vec<(K, V)>>
+where
+    K: Copy,
+{
+    let mut entries = Vec::new();
+    for key in keys {
+        let key = key.map_err(io::Error::other)?;
+        if let Some(value) = look(key)? {
+            entries.push((key, value));
+        }
+    }
+    Ok(entries)
+}
+
+fn refused(name: &'static str) -> impl Fn(io::Error) -> KernelError {
+    move |error| KernelError::Map {
+        name,
+        cause: error.to_string(),
     }
 }
 

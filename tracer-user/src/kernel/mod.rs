@@ -2,6 +2,7 @@
 //!
 //! The only module that imports aya.
 
+mod ask;
 mod attach;
 mod btf;
 mod ended;
@@ -21,6 +22,6 @@ pub use error::KernelError;
 pub use iterators::Walk;
 pub use load::{Kernel, Options};
 pub use maps::{Counters, Interpreters, Maps};
-pub use probes::{Family, Hook, Probes, ProgramCost};
+pub use probes::{Family, Hook, PERF_TRACEPOINT, PREEMPTED, Probes, ProgramCost};
 pub use ring::{BATCH, Ring};
 pub use tracer_ebpf::abi::socket::SocketRecord;

@@ -59,7 +59,15 @@ pub(super) struct Candidate {
     pub(super) kind: Kind,
     /// The kernel function or tracepoint.
     pub(super) target: &'static str,
+    pub(super) twins: Twins,
 }
+
+/// The programs that hang beside another, and do what the kernel leaves out of it: one that asks
+/// whether it is running, or two that ask what it has done.
+pub(super) type Twins = &'static [(&'static str, Kind)];
+
+/// As [`Probes::taken`] has it.
+pub const PERF_TRACEPOINT: &str = "perf_tp";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -69,6 +77,8 @@ pub(super) enum Kind {
     Kretprobe,
     BtfTracepoint,
     RawTracepoint,
+    /// A tracepoint by way of perf, which disables preemption.
+    PerfTracepoint,
 }
 
 impl Kind {
@@ -76,7 +86,7 @@ impl Kind {
         match self {
             Self::Fentry | Self::Fexit => Family::Fentry,
             Self::Kprobe | Self::Kretprobe => Family::Kprobe,
-            Self::BtfTracepoint | Self::RawTracepoint => Family::Tracepoint,
+            Self::BtfTracepoint | Self::RawTracepoint | Self::PerfTracepoint => Family::Tracepoint,
         }
     }
 
@@ -88,24 +98,31 @@ impl Kind {
             Self::Kretprobe => "kretprobe",
             Self::BtfTracepoint => "tp_btf",
             Self::RawTracepoint => "raw_tp",
+            Self::PerfTracepoint => PERF_TRACEPOINT,
         }
     }
 }
 
+/// What the choice of a program depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traits {
+    /// The number of arguments of `inet_csk_accept`: fexit finds the result behind them.
+    pub(super) accept_arguments: Option<usize>,
+    /// Programs of tracepoints can be preempted, except perf's.
+    pub(super) preempts: bool,
+    /// Perf's events are as known here.
+    pub(super) has_events: bool,
+}
+
 /// The ways to attach `hook`, best first.
 ///
-/// `accept_arguments` is the number of arguments of `inet_csk_accept` on this kernel: fexit finds
-/// the result behind them.
 /// `connect_is_hooked`: the state hook need not stand in for connect.
-pub(super) fn candidates(
-    hook: Hook,
-    connect_is_hooked: bool,
-    accept_arguments: Option<usize>,
-) -> Vec<Candidate> {
+pub(super) fn candidates(hook: Hook, connect_is_hooked: bool, kernel: Traits) -> Vec<Candidate> {
     let of = |program, kind, target| Candidate {
         program,
         kind,
         target,
+        twins: twins(program),
     };
     let tracepoint = |btf, raw, target| {
         vec![
@@ -113,17 +130,39 @@ pub(super) fn candidates(
             of(raw, Kind::RawTracepoint, target),
         ]
     };
+    let unpreempted = |perf, btf, raw, target| {
+        let mut ways = tracepoint(btf, raw, target);
+        if kernel.preempts && kernel.has_events {
+            ways.insert(0, of(perf, Kind::PerfTracepoint, target));
+        }
+        ways
+    };
     match hook {
+        Hook::Connect if kernel.preempts => vec![
+            Candidate {
+                twins: &[
+                    ("connect_beside_fentry", Kind::Fentry),
+                    ("connect_beside_last_fentry", Kind::Fentry),
+                ],
+                ..of("connect_fentry", Kind::Fentry, "tcp_connect")
+            },
+            of("connect_kprobe", Kind::Kprobe, "tcp_connect"),
+        ],
         Hook::Connect => vec![
             of("connect_fentry", Kind::Fentry, "tcp_connect"),
             of("connect_kprobe", Kind::Kprobe, "tcp_connect"),
+        ],
+        // kprobe's are not preempted.
+        Hook::Close if kernel.preempts => vec![
+            of("close_kprobe", Kind::Kprobe, "tcp_close"),
+            of("close_fentry", Kind::Fentry, "tcp_close"),
         ],
         Hook::Close => vec![
             of("close_fentry", Kind::Fentry, "tcp_close"),
             of("close_kprobe", Kind::Kprobe, "tcp_close"),
         ],
         Hook::Accept => {
-            let fexit = match accept_arguments {
+            let fexit = match kernel.accept_arguments {
                 Some(4) => Some("accept_fexit_4"),
                 Some(2) => Some("accept_fexit_2"),
                 _ => None,
@@ -134,38 +173,71 @@ pub(super) fn candidates(
                 .chain([of("accept_kretprobe", Kind::Kretprobe, "inet_csk_accept")])
                 .collect()
         }
-        Hook::Destroy => tracepoint("destroy_btf", "destroy_raw", "tcp_destroy_sock"),
-        Hook::State if connect_is_hooked => {
-            tracepoint("state_btf", "state_raw", "inet_sock_set_state")
-        }
-        Hook::State => tracepoint(
+        Hook::Destroy => unpreempted(
+            "destroy_perf",
+            "destroy_btf",
+            "destroy_raw",
+            "tcp_destroy_sock",
+        ),
+        Hook::State if connect_is_hooked => unpreempted(
+            "state_perf",
+            "state_btf",
+            "state_raw",
+            "inet_sock_set_state",
+        ),
+        Hook::State => unpreempted(
+            "state_connect_perf",
             "state_connect_btf",
             "state_connect_raw",
             "inet_sock_set_state",
         ),
+        Hook::Fork if kernel.preempts => vec![Candidate {
+            twins: &[
+                ("fork_beside_btf", Kind::BtfTracepoint),
+                ("fork_beside_last_btf", Kind::BtfTracepoint),
+            ],
+            ..of("fork_btf", Kind::BtfTracepoint, "sched_process_fork")
+        }],
         Hook::Fork => tracepoint("fork_btf", "fork_raw", "sched_process_fork"),
-        Hook::Exec => tracepoint("exec_btf", "exec_raw", "sched_process_exec"),
-        Hook::Exit => tracepoint("exit_btf", "exit_raw", "sched_process_exit"),
+        Hook::Exec => unpreempted("exec_perf", "exec_btf", "exec_raw", "sched_process_exec"),
+        Hook::Exit => unpreempted("exit_perf", "exit_btf", "exit_raw", "sched_process_exit"),
     }
 }
 
-/// The program that hangs beside `program`, and does what the kernel leaves out of it.
-pub(super) fn twin(program: &str) -> Option<&'static str> {
+fn twins(program: &str) -> Twins {
+    use Kind::{BtfTracepoint as Btf, RawTracepoint as Raw};
     match program {
-        "destroy_btf" => Some("destroy_again_btf"),
-        "destroy_raw" => Some("destroy_again_raw"),
-        "state_btf" => Some("state_again_btf"),
-        "state_raw" => Some("state_again_raw"),
-        "state_connect_btf" => Some("state_connect_again_btf"),
-        "state_connect_raw" => Some("state_connect_again_raw"),
-        _ => None,
+        "destroy_btf" => &[("destroy_again_btf", Btf)],
+        "destroy_raw" => &[("destroy_again_raw", Raw)],
+        "destroy_perf" => &[
+            ("destroy_beside_btf", Btf),
+            ("destroy_beside_last_btf", Btf),
+        ],
+        "state_btf" => &[("state_again_btf", Btf)],
+        "state_raw" => &[("state_again_raw", Raw)],
+        "state_perf" => &[("state_beside_btf", Btf), ("state_beside_last_btf", Btf)],
+        "state_connect_btf" => &[("state_connect_again_btf", Btf)],
+        "state_connect_raw" => &[("state_connect_again_raw", Raw)],
+        "state_connect_perf" => &[
+            ("state_connect_beside_btf", Btf),
+            ("state_connect_beside_last_btf", Btf),
+        ],
+        _ => &[],
     }
 }
 
-/// A twin's own misses are none: it has nothing to do then.
-pub(super) fn is_twin(program: &str) -> bool {
-    program.contains("_again_")
+/// The category of a tracepoint in tracefs, which perf's programs are attached by.
+pub(super) fn category(tracepoint: &str) -> &'static str {
+    match tracepoint.split_once('_') {
+        Some(("tcp", _)) => "tcp",
+        Some(("sched", _)) => "sched",
+        _ => "sock",
+    }
 }
+
+/// What is lost where perf does not take a program: see [`Kind::PerfTracepoint`].
+pub const PREEMPTED: &str = "what other processes do on a CPU while this kernel preempts the \
+     program there, until the next reconcile";
 
 /// What a hook without a program of its own falls back to, and what that loses.
 pub(super) fn substitute(hook: Hook) -> Option<(&'static str, &'static str)> {
@@ -198,9 +270,11 @@ pub struct ProgramCost {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Probes {
     pub taken: Vec<(Hook, &'static str)>,
-    /// Hooks that fell back, with what that loses.
+    /// Hooks that fell back, with what that loses: "nothing", where it is nothing.
     pub losses: Vec<(Hook, &'static str)>,
     pub programs: Vec<ProgramCost>,
+    /// The attached programs that are no twins, each with its own.
+    pub(super) mains: Vec<(&'static str, Twins)>,
 }
 
 impl Probes {

@@ -2,6 +2,8 @@
 
 use std::{fs, path::PathBuf};
 
+use aya::util::KernelVersion;
+
 use super::{
     error::KernelError,
     iterators::Walk,
@@ -51,6 +53,11 @@ pub fn perf_event_paranoid() -> Option<i32> {
         .trim()
         .parse()
         .ok()
+}
+
+/// Since 7.0 tracepoints are read under SRCU, and their programs preempted (f7d327654b88).
+pub fn preempts_tracepoints() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(7, 0, 0))
 }
 
 /// The limit of locked memory, bytes, which bounds maps before 5.11; `None` where unlimited.

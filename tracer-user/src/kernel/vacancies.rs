@@ -14,7 +14,7 @@ use aya::{
 use memmap2::{MmapOptions, MmapRaw};
 use tracer_ebpf::abi::{config::VACANCIES_MAX, socket::TrackedSocket};
 
-use super::error::KernelError;
+use super::{error::KernelError, support};
 
 /// The first kernel that takes an entry out of a hash and says what it was
 /// (`htab_map_lookup_and_delete_elem`): without, a socket that begins just then would be lost.
@@ -27,7 +27,11 @@ const SOCKETS_EACH: u32 = 64;
 /// How many vacancies there may be among `max_sockets`.
 pub(super) fn room_for(max_sockets: u32) -> u32 {
     let room = (max_sockets / SOCKETS_EACH).min(VACANCIES_MAX);
-    if room == 0 || KernelVersion::current().is_ok_and(|version| version < CAN_SWEEP) {
+    // Where a program is preempted between finding a vacancy and filling it, the entry may be
+    // another's by then.
+    let cannot = KernelVersion::current().is_ok_and(|version| version < CAN_SWEEP)
+        || support::preempts_tracepoints();
+    if room == 0 || cannot {
         return 0;
     }
     1 << room.ilog2()

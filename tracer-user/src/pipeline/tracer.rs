@@ -333,11 +333,11 @@ impl Tracer {
     }
 
     pub(super) fn counters(&self) -> Result<Counters> {
+        // Misses first: what a twin makes good meanwhile must not be settled as one that is lost,
+        // and hide the next that is.
+        let misses = self.kernel.misses(&self.probes);
         let mut counters = self.maps.counters()?;
-        // The kernel counts a miss before it calls the twin: asked first, it never says less.
-        let caught_up = counters.caught_up;
-        let missed = self.kernel.missed(&self.probes);
-        counters.program_busy += missed.saturating_sub(caught_up);
+        counters.program_busy += misses.lost(counters.caught_up);
         Ok(counters)
     }
 

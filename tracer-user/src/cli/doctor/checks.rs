@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{Check, Diagnosis, DoctorArgs, Outcome};
 use crate::{
     host::Host,
-    kernel::{Family, Options, ProgramCost, support},
+    kernel::{Family, Hook, Options, PERF_TRACEPOINT, PREEMPTED, Probes, ProgramCost, support},
 };
 
 /// The ring buffer (5.8) and the iterators (5.9) set it; tests run from here on.
@@ -176,13 +176,39 @@ fn hooks(
                 &name,
                 Outcome::Degraded,
                 format!("{by}; lost: {loss}"),
-                "use a kernel with CONFIG_FUNCTION_TRACER=y or CONFIG_KPROBES=y for the rest",
+                if loss == PREEMPTED {
+                    "let perf take the hook: mount -t tracefs tracefs /sys/kernel/tracing"
+                } else {
+                    "use a kernel with CONFIG_FUNCTION_TRACER=y or CONFIG_KPROBES=y for the rest"
+                },
             ),
             Some(loss) => ok(&name, format!("{by}; lost: {loss}")),
             None => ok(&name, *by),
         });
     }
+    checks.push(preemption(&probes));
     probes.programs
+}
+
+fn preemption(probes: &Probes) -> Check {
+    let name = "preemption";
+    if !support::preempts_tracepoints() {
+        return ok(name, "never in a tracepoint's program");
+    }
+    let found = "this kernel preempts tracepoints' programs";
+    let by_perf = |hook| probes.taken_by(hook) == Some(PERF_TRACEPOINT);
+    if by_perf(Hook::State) && by_perf(Hook::Destroy) {
+        return ok(
+            name,
+            format!("{found}, except perf's: state and destroy are perf's, two others beside each"),
+        );
+    }
+    not_ok(
+        name,
+        Outcome::Degraded,
+        format!("{found}, and what it then leaves out is set right a second later"),
+        "let perf take the hooks: mount -t tracefs tracefs /sys/kernel/tracing",
+    )
 }
 
 /// Only told: what is taken instead is a check of its own.
