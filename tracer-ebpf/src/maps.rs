@@ -62,18 +62,6 @@ pub(crate) static ENDED: Array<EndedMark> = Array::with_max_entries(ENDED_SLOTS,
 #[map]
 pub(crate) static ANSWER: Array<Answer> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What was written before is seen by whoever does the same before they read: adding nothing is a
-/// full barrier on x86_64.
-///
-/// # Safety
-///
-/// `at` points to an aligned u64 in a map's value.
-#[inline(always)]
-pub(crate) unsafe fn full_barrier(at: *mut u64) {
-    // SAFETY: the caller's promise; it stays as it is.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) at, in(reg) 0_u64) };
-}
-
 /// [`Counter`]s. Bound: one array a CPU. Written here, summed by userspace. Never full.
 #[map]
 static COUNTERS: PerCpuArray<CpuCounters> = PerCpuArray::with_max_entries(1, 0);
@@ -96,15 +84,38 @@ pub(crate) fn count(counter: Counter) {
     }
 }
 
-/// Adds one, whatever others do to `count` meanwhile (BPF_ATOMIC | BPF_ADD).
+/// Adds one, whatever others do to `count` meanwhile.
 ///
 /// # Safety
 ///
 /// `count` points to an aligned u64 in a map's value.
 #[inline(always)]
 pub(crate) unsafe fn increment(count: *mut u64) {
+    // SAFETY: the caller's promise.
+    unsafe { add(count, 1) };
+}
+
+/// What was written before is seen by whoever does the same before they read: adding nothing is a
+/// full barrier on x86_64.
+///
+/// # Safety
+///
+/// `at` points to an aligned u64 in a map's value.
+#[inline(always)]
+pub(crate) unsafe fn full_barrier(at: *mut u64) {
+    // SAFETY: the caller's promise.
+    unsafe { add(at, 0) };
+}
+
+/// BPF_ATOMIC | BPF_ADD
+///
+/// # Safety
+///
+/// `at` points to an aligned u64 in a map's value.
+#[inline(always)]
+unsafe fn add(at: *mut u64, what: u64) {
     // SAFETY: the caller's promise; the instruction touches nothing else.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) count, in(reg) 1_u64) };
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) at, in(reg) what) };
 }
 
 /// Puts `event` on the ring, or counts its loss.

@@ -20,7 +20,11 @@ use tracer_ebpf::abi::{
     socket::{OpenerCounts, OpenerKey, SocketRecord},
 };
 
-use super::error::{KernelError, root_cause};
+use super::{
+    error::{KernelError, root_cause},
+    maps::take_map,
+    syscall::bpf,
+};
 
 /// include/uapi/linux/bpf.h, `enum bpf_cmd`
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
@@ -56,12 +60,9 @@ pub(super) struct Asking {
 
 impl Asking {
     pub(super) fn load(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
-        let refused = |cause: String| KernelError::Map {
-            name: "ANSWER",
-            cause,
-        };
-        let Some(Map::Array(map)) = ebpf.take_map("ANSWER") else {
-            return Err(refused("it was taken already".to_owned()));
+        let refused = |cause: String| KernelError::map("ANSWER", cause);
+        let Map::Array(map) = take_map(ebpf, "ANSWER")? else {
+            return Err(refused("it is no array".to_owned()));
         };
         let program = load(ebpf).map_err(|error| refused(root_cause(&error)))?;
         let answer = MmapOptions::new()
@@ -109,18 +110,8 @@ impl Asking {
             context: (&raw const arguments) as u64,
             ..TestRun::default()
         };
-        // SAFETY: `run` and `arguments` are valid for the call, of the sizes given.
-        let status = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                BPF_PROG_TEST_RUN,
-                &raw mut run,
-                size_of::<TestRun>(),
-            )
-        };
-        if status < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        // SAFETY: `run` is what the command takes, and `arguments` of the size given.
+        unsafe { bpf(BPF_PROG_TEST_RUN, &mut run)? };
         Ok(self.answer().is_there != 0)
     }
 }

@@ -22,18 +22,12 @@ pub(super) struct Ended {
 impl Ended {
     pub(super) fn map(map: Map) -> Result<Self, KernelError> {
         let Map::Array(map) = map else {
-            return Err(KernelError::Map {
-                name: "ENDED",
-                cause: "it is no array".to_owned(),
-            });
+            return Err(KernelError::map("ENDED", "it is no array"));
         };
         let slots = MmapOptions::new()
             .len(ENDED_SLOTS as usize * size_of::<EndedMark>())
             .map_raw_read_only(map.fd().as_fd().as_raw_fd())
-            .map_err(|error| KernelError::Map {
-                name: "ENDED",
-                cause: error.to_string(),
-            })?;
+            .map_err(|error| KernelError::map("ENDED", error))?;
         Ok(Self { slots, _map: map })
     }
 

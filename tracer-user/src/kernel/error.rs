@@ -46,6 +46,15 @@ pub enum KernelError {
     Wait(#[from] io::Error),
 }
 
+impl KernelError {
+    pub(super) fn map(name: &'static str, cause: impl ToString) -> Self {
+        Self::Map {
+            name,
+            cause: cause.to_string(),
+        }
+    }
+}
+
 /// The innermost cause, on one line: what the kernel said, without the layers above it.
 pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;

@@ -18,7 +18,7 @@ use super::{
     btf::{KernelTypes, SYSTEM_BTF},
     error::KernelError,
     iterators::{self, Walk},
-    maps::{Interpreters, Maps},
+    maps::{Interpreters, Maps, take_map},
     misses::{self, Misses},
     offsets,
     probes::{Family, Probes, Traits},
@@ -110,6 +110,11 @@ impl Kernel {
         let offsets: Offsets = offsets::resolve(&types)?;
         let btf = read_btf(options.btf.as_deref())?;
         let ports = bitmap(&options.ports);
+        let traits = Traits {
+            accept_arguments: types.arguments("inet_csk_accept"),
+            preempts: support::preempts_tracepoints(),
+            has_events: offsets.has_events(),
+        };
         let config = Config {
             own_tgid: std::process::id(),
             stack_pages: options
@@ -128,7 +133,7 @@ impl Kernel {
                 [port] => port.into(),
                 _ => 0,
             },
-            preempts: u32::from(support::preempts_tracepoints()),
+            preempts: u32::from(traits.preempts),
         };
         let ebpf = EbpfLoader::new()
             .btf(Some(&btf))
@@ -145,11 +150,7 @@ impl Kernel {
             ebpf,
             btf: Some(btf),
             forced: options.family,
-            traits: Traits {
-                accept_arguments: types.arguments("inet_csk_accept"),
-                preempts: support::preempts_tracepoints(),
-                has_events: offsets.has_events(),
-            },
+            traits,
         })
     }
 
@@ -181,11 +182,7 @@ impl Kernel {
     ///
     /// It was taken already, or cannot be mapped.
     pub fn take_ring(&mut self) -> Result<Ring, KernelError> {
-        let map = self.ebpf.take_map("EVENTS").ok_or(KernelError::Map {
-            name: "EVENTS",
-            cause: "it was taken already".to_owned(),
-        })?;
-        Ring::new(map)
+        Ring::new(take_map(&mut self.ebpf, "EVENTS")?)
     }
 
     /// The maps that userspace reads.

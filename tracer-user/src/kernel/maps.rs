@@ -1,10 +1,10 @@
 //! The maps that userspace reads: the truth about sockets, tallies and losses.
 
-use std::io;
+use std::{fmt, io};
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, MapError, PerCpuArray},
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::abi::{
@@ -53,10 +53,7 @@ pub struct Interpreters(HashMap<MapData, u32, Interpreter>);
 
 impl Interpreters {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
-        let map = ebpf.take_map("INTERPRETERS").ok_or(KernelError::Map {
-            name: "INTERPRETERS",
-            cause: "it was taken already".to_owned(),
-        })?;
+        let map = take_map(ebpf, "INTERPRETERS")?;
         Ok(Self(map.try_into().map_err(failed("INTERPRETERS"))?))
     }
 
@@ -75,12 +72,7 @@ impl Interpreters {
 impl Maps {
     pub(super) fn take(ebpf: &mut Ebpf, preempts: bool) -> Result<Self, KernelError> {
         let asking = preempts.then(|| Asking::load(ebpf)).transpose()?;
-        let mut take = |name: &'static str| {
-            ebpf.take_map(name).ok_or(KernelError::Map {
-                name,
-                cause: "it was taken already".to_owned(),
-            })
-        };
+        let mut take = |name| take_map(ebpf, name);
         let (sockets, openers, counters) = (take("SOCKETS")?, take("OPENERS")?, take("COUNTERS")?);
         let ended = Ended::map(take("ENDED")?)?;
         let vacancies = Vacancies::map(take("VACANCIES")?, &sockets)?;
@@ -102,7 +94,7 @@ impl Maps {
     pub fn sockets(&self) -> Result<Vec<(u64, SocketRecord)>, KernelError> {
         let entries: Vec<(u64, SocketRecord)> = if let Some(asking) = &self.asking {
             let record = |address| asking.socket(address);
-            walked(self.sockets.keys(), record).map_err(refused("SOCKETS"))?
+            walked(self.sockets.keys(), record).map_err(failed("SOCKETS"))?
         } else {
             self.sockets
                 .iter()
@@ -122,7 +114,7 @@ impl Maps {
     /// The kernel refused the look-up.
     pub fn socket(&self, address: u64) -> Result<Option<SocketRecord>, KernelError> {
         if let Some(asking) = &self.asking {
-            return asking.socket(address).map_err(refused("SOCKETS"));
+            return asking.socket(address).map_err(failed("SOCKETS"));
         }
         match self.sockets.get(&address, 0) {
             Ok(tracked) => Ok(Some(tracked.record).filter(|record| !record.is_vacant())),
@@ -160,7 +152,7 @@ impl Maps {
     /// The kernel refused it. A record that is gone already is no error.
     pub fn forget_socket(&mut self, address: u64) -> Result<(), KernelError> {
         if let Some(asking) = &self.asking {
-            return asking.forget_socket(address).map_err(refused("SOCKETS"));
+            return asking.forget_socket(address).map_err(failed("SOCKETS"));
         }
         match self.sockets.remove(&address) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
@@ -176,7 +168,7 @@ impl Maps {
     pub fn openers(&self) -> Result<Vec<(OpenerKey, OpenerCounts)>, KernelError> {
         if let Some(asking) = &self.asking {
             let counts = |key| asking.opener(key);
-            return walked(self.openers.keys(), counts).map_err(refused("OPENERS"));
+            return walked(self.openers.keys(), counts).map_err(failed("OPENERS"));
         }
         self.openers
             .iter()
@@ -192,7 +184,7 @@ impl Maps {
     /// The kernel refused it.
     pub fn forget_opener(&mut self, key: OpenerKey) -> Result<(), KernelError> {
         if let Some(asking) = &self.asking {
-            return asking.forget_opener(key).map_err(refused("OPENERS"));
+            return asking.forget_opener(key).map_err(failed("OPENERS"));
         }
         match self.openers.remove(&key) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
@@ -241,16 +233,12 @@ where
     Ok(entries)
 }
 
-fn refused(name: &'static str) -> impl Fn(io::Error) -> KernelError {
-    move |error| KernelError::Map {
-        name,
-        cause: error.to_string(),
-    }
+/// Takes a map of the object. It can be taken once.
+pub(super) fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
+    let map = ebpf.take_map(name);
+    map.ok_or_else(|| KernelError::map(name, "it was taken already"))
 }
 
-fn failed(name: &'static str) -> impl Fn(MapError) -> KernelError {
-    move |error| KernelError::Map {
-        name,
-        cause: error.to_string(),
-    }
+fn failed<E: fmt::Display>(name: &'static str) -> impl Fn(E) -> KernelError {
+    move |error| KernelError::map(name, error)
 }

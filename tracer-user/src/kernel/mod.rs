@@ -16,6 +16,7 @@ mod probes;
 mod ring;
 mod ring_memory;
 pub mod support;
+mod syscall;
 mod vacancies;
 
 pub use error::KernelError;

@@ -54,10 +54,7 @@ pub struct Ring {
 
 impl Ring {
     pub(super) fn new(map: Map) -> Result<Self, KernelError> {
-        let failed = |cause: String| KernelError::Map {
-            name: "EVENTS",
-            cause,
-        };
+        let failed = |cause: String| KernelError::map("EVENTS", cause);
         let Map::RingBuf(map) = map else {
             return Err(failed("it is no ring".to_owned()));
         };

@@ -14,7 +14,7 @@ use aya::{
 use memmap2::{MmapOptions, MmapRaw};
 use tracer_ebpf::abi::{config::VACANCIES_MAX, socket::TrackedSocket};
 
-use super::{error::KernelError, support};
+use super::{error::KernelError, support, syscall::bpf};
 
 /// The first kernel that takes an entry out of a hash and says what it was
 /// (`htab_map_lookup_and_delete_elem`): without, a socket that begins just then would be lost.
@@ -90,10 +90,7 @@ impl Vacancies {
 }
 
 fn refused(cause: impl ToString) -> KernelError {
-    KernelError::Map {
-        name: "VACANCIES",
-        cause: cause.to_string(),
-    }
+    KernelError::map("VACANCIES", cause)
 }
 
 /// Takes the entry at `address` out of `sockets`. `None` if there is none.
@@ -108,7 +105,7 @@ fn take_out(sockets: &OwnedFd, address: u64) -> io::Result<Option<TrackedSocket>
         flags: u64,
     }
     let mut tracked = TrackedSocket::ZERO;
-    let element = Element {
+    let mut element = Element {
         map_fd: sockets.as_raw_fd(),
         padding: 0,
         key: &raw const address,
@@ -117,20 +114,10 @@ fn take_out(sockets: &OwnedFd, address: u64) -> io::Result<Option<TrackedSocket>
     };
     // SAFETY: both pointers are to values of the map's key and value size, which live until the
     // call returns; any bytes are a `TrackedSocket`.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_MAP_LOOKUP_AND_DELETE_ELEM,
-            &raw const element,
-            size_of::<Element>(),
-        )
-    };
-    if done == 0 {
-        return Ok(Some(tracked));
-    }
-    match io::Error::last_os_error() {
-        error if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        error => Err(error),
+    match unsafe { bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut element) } {
+        Ok(()) => Ok(Some(tracked)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
