@@ -95,6 +95,13 @@ pub fn sockets(port: u16) -> Result<Vec<Line>> {
     sockets_seen_by(std::process::id(), port)
 }
 
+/// Sockets of the port that are not yet destroyed, either end. What is left of one in TIME_WAIT is
+/// none any more; an end in FIN_WAIT1 is, and counts as closed only when its FIN is acknowledged.
+pub fn not_destroyed(port: u16) -> Result<usize> {
+    let sockets = sockets(port)?.into_iter();
+    Ok(sockets.filter(|line| line.state != "TIME_WAIT").count())
+}
+
 /// Socket inode to fds, for one process.
 #[must_use]
 pub fn socket_fds(pid: u32) -> BTreeMap<u64, BTreeSet<i32>> {
