@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, hash_map},
+    num::NonZeroU64,
     sync::Arc,
 };
 
@@ -18,6 +19,7 @@ use crate::{
     clock::Clock,
     config::Verdicts,
     decode::socket::{End, Socket, SocketId},
+    memory::Interned,
     sockets::Entry,
     stacks::Site,
 };
@@ -32,21 +34,28 @@ pub enum Group {
     Site(Arc<Site>),
 }
 
-/// Which groups a socket belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Member {
-    opened_ns: Option<u64>,
+/// Who answers for a socket, and in which unit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Answering {
     owner: Owner,
     unit: Option<Arc<str>>,
+}
+
+/// Which groups a socket belongs to.
+#[derive(Clone, Debug)]
+struct Member {
+    opened_ns: Option<NonZeroU64>,
+    /// One for all sockets of an owner.
+    answering: Arc<Answering>,
     /// `None` until its stack is known.
     site: Option<Arc<Site>>,
 }
 
 impl Member {
     fn groups(&self) -> impl Iterator<Item = Group> + use<> {
-        let unit = self.unit.clone().map(Group::Unit);
+        let unit = self.answering.unit.clone().map(Group::Unit);
         let site = self.site.clone().map(Group::Site);
-        let opener = Some(Group::Opener(self.owner));
+        let opener = Some(Group::Opener(self.answering.owner));
         [opener, unit, site].into_iter().flatten()
     }
 }
@@ -63,6 +72,7 @@ struct Followed {
 pub struct Groups {
     rules: Verdicts,
     members: HashMap<SocketId, Member>,
+    answering: Interned<Answering>,
     followed: HashMap<Group, Followed>,
     watched_since_ns: u64,
 }
@@ -72,6 +82,7 @@ impl Groups {
         Self {
             rules,
             members: HashMap::new(),
+            answering: Interned::default(),
             followed: HashMap::new(),
             watched_since_ns,
         }
@@ -86,18 +97,21 @@ impl Groups {
         if socket.own || socket.end == End::Server {
             return;
         }
-        let known = self.members.get(&socket.id);
-        match known {
-            Some(known) if known.opened_ns != socket.opened_ns => self.forget(socket.id, now_ns),
-            Some(known) if known.owner == owner && known.unit.as_deref() == unit => return,
-            _ => {}
+        let opened_ns = socket.opened_ns.and_then(NonZeroU64::new);
+        if let Some(known) = self.members.get(&socket.id) {
+            let before = &known.answering;
+            if known.opened_ns != opened_ns {
+                self.forget(socket.id, now_ns);
+            } else if before.owner == owner && before.unit.as_deref() == unit {
+                return;
+            }
         }
         let unit = unit.map(|unit| self.same_unit(unit));
+        let now = self.answering.same(&Answering { owner, unit });
         let Some(known) = self.members.get_mut(&socket.id) else {
             let member = Member {
-                opened_ns: socket.opened_ns,
-                owner,
-                unit,
+                opened_ns,
+                answering: now,
                 site: None,
             };
             for group in member.groups() {
@@ -106,16 +120,14 @@ impl Groups {
             self.members.insert(socket.id, member);
             return;
         };
-        let before = known.clone();
-        (known.owner, known.unit) = (owner, unit);
-        let now = known.clone();
+        let before = std::mem::replace(&mut known.answering, Arc::clone(&now));
         if before.owner != now.owner {
             self.shift(Group::Opener(before.owner), -1, now_ns);
             self.shift(Group::Opener(now.owner), 1, now_ns);
         }
         if before.unit != now.unit {
-            for (unit, by) in [(before.unit, -1), (now.unit, 1)] {
-                if let Some(unit) = unit {
+            for (answering, by) in [(before, -1), (now, 1)] {
+                if let Some(unit) = answering.unit.clone() {
                     self.shift(Group::Unit(unit), by, now_ns);
                 }
             }
@@ -127,6 +139,7 @@ impl Groups {
         let site = self.same_site(site);
         let at_ns = opened_ns.unwrap_or(self.watched_since_ns);
         let member = self.members.get_mut(&id);
+        let opened_ns = opened_ns.and_then(NonZeroU64::new);
         let Some(member) = member.filter(|member| member.opened_ns == opened_ns) else {
             self.open(Group::Site(Arc::clone(&site)), at_ns);
             self.close(&Group::Site(site), at_ns, false);
@@ -158,7 +171,9 @@ impl Groups {
         let Some(member) = self.members.remove(&id) else {
             return;
         };
-        let opened_ns = member.opened_ns.unwrap_or(self.watched_since_ns);
+        let opened_ns = member
+            .opened_ns
+            .map_or(self.watched_since_ns, NonZeroU64::get);
         let age_ns = u128::from(now_ns.saturating_sub(opened_ns));
         let was_old = age_ns >= self.rules.old_after.as_nanos();
         for group in member.groups() {
@@ -272,7 +287,7 @@ impl Groups {
             followed.standing = Standing::default();
         }
         for entry in entries {
-            let Some(member) = self.members.get(&entry.socket.id) else {
+            let Some(member) = self.members.get(&entry.id()) else {
                 continue;
             };
             for group in member.groups() {

@@ -46,21 +46,20 @@ impl<'a> Ledger<'a> {
         let mut ledger = Self::default();
         let own: Vec<_> = table
             .iter()
-            .filter(|entry| entry.socket.own)
-            .map(|entry| (entry.socket.remote, entry.socket.local))
+            .filter(|entry| entry.is_own())
+            .map(|entry| (entry.remote(), entry.local()))
             .collect();
         for entry in table.iter() {
-            let socket = &entry.socket;
             // connleak's own connections, and Redis's end of them.
-            if socket.own || own.contains(&(socket.local, socket.remote)) {
+            if entry.is_own() || own.contains(&(entry.local(), entry.remote())) {
                 continue;
             }
             let owner = owner(entry, table, processes);
-            if netns.is_none_or(|netns| netns == socket.netns) {
+            if netns.is_none_or(|netns| netns == entry.netns()) {
                 ledger.counts.add(entry, owner);
             }
             let account = ledger.accounts.entry(owner).or_default();
-            match socket.end {
+            match entry.end() {
                 End::Client => account.client_ends.push(entry),
                 End::Server => account.server_ends.push(entry),
             }
@@ -71,17 +70,17 @@ impl<'a> Ledger<'a> {
 
 impl Counts {
     fn add(&mut self, entry: &Entry, owner: Owner) {
-        match entry.socket.state {
+        match entry.state() {
             TcpState::Established => {
                 self.established_both_ends += 1;
-                if entry.socket.end == End::Client {
+                if entry.end() == End::Client {
                     self.established_client_ends += 1;
                 }
             }
             TcpState::CloseWait => self.close_wait += 1,
             _ => {}
         }
-        if owner == Owner::Unattributed && entry.socket.end == End::Client {
+        if owner == Owner::Unattributed && entry.end() == End::Client {
             self.unattributed += 1;
         }
     }
@@ -91,12 +90,12 @@ impl Counts {
 /// no accept hook saw, whoever listens there.
 pub fn owner(entry: &Entry, table: &SocketTable, processes: &Processes) -> Owner {
     let holder = entry
-        .holders
+        .holders()
         .iter()
-        .map(|holder| holder.process)
+        .map(|holder| holder.process())
         // The oldest: it had the socket before it forked.
         .min_by_key(|process| (process.start_time_ns, process.pid));
-    let opener = entry.socket.opener.as_ref().map(|opener| opener.process);
+    let opener = entry.opener().map(|opener| opener.process);
     if let Some(opener) = opener {
         let ended = processes.get(opener).is_some_and(|process| process.ended);
         return Owner::Process(match holder {
@@ -107,8 +106,8 @@ pub fn owner(entry: &Entry, table: &SocketTable, processes: &Processes) -> Owner
     if let Some(holder) = holder {
         return Owner::Process(holder);
     }
-    if entry.socket.end == End::Server
-        && let Some(listener) = table.listener_of(&entry.socket)
+    if entry.end() == End::Server
+        && let Some(listener) = table.listener_of(entry)
     {
         return Owner::Process(listener.process);
     }

@@ -1,5 +1,6 @@
 //! Accounting: whose sockets they are, how many of each kind, and what their past says of them.
 
+mod ends;
 mod fact;
 mod groups;
 mod growth;

@@ -2,17 +2,20 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    net::SocketAddr,
+    sync::Arc,
 };
 
-use super::{growth::Growth, ledger::Owner};
+use super::{
+    ends::{Ends, EndsHasher},
+    growth::Growth,
+    ledger::Owner,
+};
 use crate::{
     decode::socket::{End, Socket, SocketId, TcpState},
+    memory::Interned,
     process::ProcessKey,
+    sockets::Entry,
 };
-
-/// Local, then remote, as IPv4 where it is IPv4.
-type Ends = (SocketAddr, SocketAddr);
 
 /// Sockets in ESTABLISHED on one port, in this network namespace, connleak's own left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,17 +31,19 @@ impl PortTotals {
 }
 
 /// What one socket adds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Share {
     port: u16,
     end: End,
     ends: Ends,
+    /// It is connleak's own, or Redis's end of such a one.
     own: bool,
     /// Adds to its port.
     established: bool,
     /// Adds to its owner.
     outstanding: bool,
-    owner: Owner,
+    /// One for all sockets of an owner.
+    owner: Arc<Owner>,
 }
 
 #[derive(Debug, Default)]
@@ -46,8 +51,11 @@ pub struct RunningCounts {
     /// Where ports are counted; everywhere if it is not known.
     netns: Option<u32>,
     shares: HashMap<SocketId, Share>,
+    owners_known: Interned<Owner>,
+    ends: EndsHasher,
+    /// As Redis's end has them, if it is on this host.
     clients: HashSet<Ends>,
-    /// As Redis's end has them.
+    /// Of those, connleak's own.
     own: HashSet<Ends>,
     ports: BTreeMap<u16, PortTotals>,
     owners: HashMap<(Owner, u16), Growth>,
@@ -65,18 +73,19 @@ impl RunningCounts {
     /// Takes over how a socket is now.
     pub fn set(&mut self, socket: &Socket, owner: Owner, now_ns: u64) {
         let share = self.share(socket, owner);
-        let before = self.shares.insert(socket.id, share);
-        if before == Some(share) {
+        let before = self.shares.get(&socket.id);
+        if before == Some(&share) {
             return;
         }
-        match before {
-            Some(before) if is_move(&before, &share) => {
-                self.tally(&before, -1, None);
+        let before = self.shares.insert(socket.id, share.clone());
+        match &before {
+            Some(before) if is_move(before, &share) => {
+                self.tally(before, -1, None);
                 self.tally(&share, 1, None);
             }
             before => {
                 if let Some(before) = before {
-                    self.tally(&before, -1, Some(now_ns));
+                    self.tally(before, -1, Some(now_ns));
                 }
                 self.tally(&share, 1, Some(now_ns));
             }
@@ -89,8 +98,8 @@ impl RunningCounts {
         }
         if share.end == End::Client {
             self.clients.insert(share.ends);
-            if share.own && self.own.insert(mirrored(share.ends)) {
-                self.leave_out(mirrored(share.ends), now_ns);
+            if share.own && self.own.insert(share.ends) {
+                self.leave_out(share.ends, now_ns);
             }
         }
     }
@@ -108,25 +117,26 @@ impl RunningCounts {
     /// Takes over the whole truth; owners may have changed with the holders.
     pub fn renew<'a>(
         &mut self,
-        sockets: impl Iterator<Item = (&'a Socket, Owner)>,
+        entries: impl Iterator<Item = &'a Entry> + Clone,
+        exists: impl Fn(SocketId) -> bool,
+        owner: impl Fn(&Entry) -> Owner,
         lives: impl Fn(ProcessKey) -> bool,
         now_ns: u64,
     ) {
-        let mut sockets: Vec<_> = sockets.collect();
-        // Redis's ends know their clients by then.
-        sockets.sort_by_key(|(socket, _)| socket.end == End::Server);
-        let seen: HashSet<SocketId> = sockets.iter().map(|(socket, _)| socket.id).collect();
         let gone: Vec<SocketId> = self
             .shares
             .keys()
-            .filter(|id| !seen.contains(id))
+            .filter(|id| !exists(**id))
             .copied()
             .collect();
         for id in gone {
             self.forget(id, now_ns);
         }
-        for (socket, owner) in sockets {
-            self.set(socket, owner, now_ns);
+        // Redis's ends know their clients by then.
+        for end in [End::Client, End::Server] {
+            for entry in entries.clone().filter(|entry| entry.end() == end) {
+                self.set(&entry.socket(), owner(entry), now_ns);
+            }
         }
         self.owners.retain(|(owner, _), growth| {
             growth.count() > 0 || matches!(owner, Owner::Process(process) if lives(*process))
@@ -161,13 +171,14 @@ impl RunningCounts {
         std::mem::take(&mut self.changed)
     }
 
-    fn share(&self, socket: &Socket, owner: Owner) -> Share {
-        let ends = (canonical(socket.local), canonical(socket.remote));
-        let port = match socket.end {
-            End::Client => socket.remote.port(),
-            End::Server => socket.local.port(),
+    fn share(&mut self, socket: &Socket, owner: Owner) -> Share {
+        let (local, remote) = (socket.local, socket.remote);
+        let (port, ends) = match socket.end {
+            End::Client => (remote.port(), self.ends.ends(remote, local)),
+            End::Server => (local.port(), self.ends.ends(local, remote)),
         };
-        let own = socket.own || self.own.contains(&ends);
+        let is_own = || self.own.contains(&self.ends.ends(local, remote));
+        let own = socket.own || (!self.own.is_empty() && is_own());
         let here = self.netns.is_none_or(|netns| netns == socket.netns);
         let established = socket.state == TcpState::Established;
         let (owner, outstanding) = match socket.end {
@@ -175,7 +186,7 @@ impl RunningCounts {
             // Opened on another machine: growth that no unit here answers for.
             End::Server => (
                 Owner::Unattributed,
-                established && !self.clients.contains(&mirrored(ends)),
+                established && !self.clients.contains(&ends),
             ),
         };
         Share {
@@ -185,7 +196,7 @@ impl RunningCounts {
             own,
             established: established && here && !own,
             outstanding: outstanding && !own,
-            owner,
+            owner: self.owners_known.same(&owner),
         }
     }
 
@@ -206,7 +217,7 @@ impl RunningCounts {
         let at_ns = now_ns.unwrap_or(0);
         let growth = self
             .owners
-            .entry((share.owner, share.port))
+            .entry((*share.owner, share.port))
             .or_insert_with(|| Growth::new(at_ns, 0));
         match now_ns {
             Some(now_ns) => growth.set(now_ns, added(growth.count(), by)),
@@ -220,7 +231,7 @@ impl RunningCounts {
             .shares
             .iter()
             .find(|(_, share)| share.end == End::Server && share.ends == ends)
-            .map(|(id, share)| (*id, *share));
+            .map(|(id, share)| (*id, share.clone()));
         if let Some((id, share)) = found {
             self.tally(&share, -1, Some(now_ns));
             let left_out = Share {
@@ -236,7 +247,7 @@ impl RunningCounts {
     fn forget_ends(&mut self, share: &Share) {
         self.clients.remove(&share.ends);
         if share.own {
-            self.own.remove(&mirrored(share.ends));
+            self.own.remove(&share.ends);
         }
     }
 }
@@ -246,8 +257,8 @@ fn is_move(before: &Share, now: &Share) -> bool {
     before.owner != now.owner
         && *before
             == Share {
-                owner: before.owner,
-                ..*now
+                owner: Arc::clone(&before.owner),
+                ..now.clone()
             }
 }
 
@@ -255,17 +266,12 @@ fn added(count: u32, by: i64) -> u32 {
     u32::try_from((i64::from(count) + by).max(0)).unwrap_or(u32::MAX)
 }
 
-fn mirrored((local, remote): Ends) -> Ends {
-    (remote, local)
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::sockets::StackRef;
 
     const SECOND_NS: u64 = 1_000_000_000;
 
@@ -371,11 +377,13 @@ mod tests {
         for id in 0..50 {
             counts.set(&socket(id * 2, End::Client, false), process(7), SECOND_NS);
         }
-        let sockets: Vec<Socket> = (0..50)
+        let openers = &mut Interned::default();
+        let entries: Vec<Entry> = (0..50)
             .map(|id| socket(id * 2, End::Client, false))
+            .map(|socket| Entry::new(&socket, StackRef::Pending, openers))
             .collect();
-        let heirs = sockets.iter().map(|socket| (socket, process(8)));
-        counts.renew(heirs, |_| true, 2 * SECOND_NS);
+        let (exists, heir, lives) = (|_| true, |_: &Entry| process(8), |_| true);
+        counts.renew(entries.iter(), exists, heir, lives, 2 * SECOND_NS);
         assert_eq!(count(&counts, process(8)), 50);
         assert_eq!(count(&counts, process(7)), 0);
         let growth = counts

@@ -34,22 +34,21 @@ impl Standing {
         watched_since_ns: u64,
         now_ns: u64,
     ) {
-        let socket = &entry.socket;
         let since = |ns: Option<u64>| {
             let ns = ns.unwrap_or(watched_since_ns);
             Duration::from_nanos(now_ns.saturating_sub(ns))
         };
-        let (age, unchanged) = (since(socket.opened_ns), since(socket.changed_ns));
+        let (age, unchanged) = (since(entry.opened_ns()), since(entry.changed_ns()));
         self.outstanding += 1;
-        let is_held = unchanged >= rules.held_after && socket.released_ns.is_none();
-        match socket.state {
+        let is_held = unchanged >= rules.held_after && entry.released_ns().is_none();
+        match entry.state() {
             TcpState::CloseWait if is_held => self.close_wait += 1,
-            TcpState::Close if is_held && socket.established_ns.is_some() => self.reset += 1,
+            TcpState::Close if is_held && entry.established_ns().is_some() => self.reset += 1,
             _ => {}
         }
         let is_old = age >= rules.old_after;
         self.old += u32::from(is_old);
-        let Some(traffic) = entry.traffic else {
+        let Some(traffic) = entry.traffic() else {
             return;
         };
         let idle_s = clock.jiffies_as_seconds(traffic.idle_jiffies);

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::verdict_world::{SECOND_NS, World, grow, no_leak, opener, site, unit};
 use super::{Fact, Group, Judgement, Verdict};
 use crate::decode::socket::TcpState;
+use crate::sockets::Traffic;
 
 #[test]
 fn what_grows_and_is_never_closed_nor_used_leaks_and_says_why() {
@@ -198,8 +199,7 @@ fn what_never_carried_a_byte_is_never_used() {
     for _ in 0..5 {
         let id = world.open(7, "worker.service");
         let (entry, _) = world.sockets.get_mut(&id).expect("it is open");
-        let traffic = entry.traffic.as_mut().expect("it has traffic");
-        (traffic.bytes_received, traffic.bytes_sent) = (0, 0);
+        entry.set_traffic(Traffic::default());
     }
     world.run(1.1, |_| {}, no_leak);
     let group = Group::Opener(opener(7));
@@ -256,7 +256,7 @@ fn an_heir_has_not_grown_by_what_it_inherits() {
     world.groups.begin(world.now_ns());
     world.run(10.0, World::use_all, no_leak);
     for id in ids {
-        let socket = world.sockets[&id].0.socket.clone();
+        let socket = world.sockets[&id].0.socket();
         let now_ns = world.now_ns();
         world
             .groups

@@ -7,6 +7,7 @@ use crate::{
     clock::Clock,
     config::Verdicts,
     decode::socket::{End, Socket, SocketId, TcpState},
+    memory::Interned,
     process::ProcessKey,
     sockets::{Entry, StackRef, Traffic},
     stacks::Site,
@@ -104,18 +105,12 @@ impl World {
             .set(&socket, opener(pid), Some(unit), self.now_ns());
         self.groups
             .set_site(socket.id, socket.opened_ns, Arc::new(site(pid)));
-        let entry = Entry {
-            socket,
-            stack: StackRef::Pending,
-            holders: Vec::new(),
-            traffic: Some(Traffic {
-                receive_queue_bytes: 0,
-                send_queue_bytes: 0,
-                bytes_received: 10,
-                bytes_sent: 10,
-                idle_jiffies: 0,
-            }),
-        };
+        let mut entry = Entry::new(&socket, StackRef::Pending, &mut Interned::default());
+        entry.set_traffic(Traffic {
+            bytes_received: 10,
+            bytes_sent: 10,
+            ..Traffic::default()
+        });
         self.sockets.insert(id, (entry, self.now_s));
         id
     }
@@ -142,8 +137,12 @@ impl World {
     pub(super) fn enter(&mut self, state: TcpState) {
         let now_ns = self.now_ns();
         for (entry, _) in self.sockets.values_mut() {
-            entry.socket.state = state;
-            entry.socket.changed_ns = Some(now_ns);
+            let socket = Socket {
+                state,
+                changed_ns: Some(now_ns),
+                ..entry.socket()
+            };
+            entry.renew(&socket, &mut Interned::default());
         }
     }
 
@@ -171,9 +170,11 @@ impl World {
     pub(super) fn look(&mut self) {
         let now_s = self.now_s;
         for (entry, used_s) in self.sockets.values_mut() {
-            if let Some(traffic) = &mut entry.traffic {
-                traffic.idle_jiffies = ((now_s - *used_s) * 1000.0) as u32;
-            }
+            let traffic = entry.traffic().unwrap_or_default();
+            entry.set_traffic(Traffic {
+                idle_jiffies: ((now_s - *used_s) * 1000.0) as u32,
+                ..traffic
+            });
         }
         let (now_ns, clock) = (self.now_ns(), self.clock.clone());
         self.groups.look(

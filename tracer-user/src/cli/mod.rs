@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
+use crate::memory;
 use args::{Args, Command};
 
 /// Exit code of anything that could not be done; clap uses the same for bad arguments.
@@ -33,6 +34,7 @@ const FAILED: u8 = 2;
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
+    memory::keep_nothing_large();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return refuse(&error),

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     kernel::{Hook, Options, Probes},
+    memory,
     pipeline::{Recorder, Tracer},
     report::{self, Listing, Report, Selection, clean},
     stacks::SiteRules,
@@ -78,6 +79,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
             }
             _ = reconcile.tick() => {
                 tracer.reconcile()?;
+                memory::give_back();
             }
             () = until(deadline) => break,
             _ = interrupt.recv() => break,

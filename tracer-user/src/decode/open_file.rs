@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use tracer_ebpf::abi::open_file::OpenFile as Line;
 
 use super::{
@@ -41,29 +42,51 @@ pub struct OpenFile {
     pub kernel_time: (u64, u64),
 }
 
-/// Decodes what an iterator wrote; `ports` says which end is the watched one.
-///
-/// # Errors
-///
-/// The last line is cut short.
-pub fn decode(
-    bytes: &[u8],
-    is_watched: impl Fn(u16) -> bool,
-) -> Result<Vec<OpenFile>, DecodeError> {
-    bytes
-        .chunks(size_of::<Line>())
-        .map(|chunk| {
-            let line: Line = wire::read(chunk).ok_or(DecodeError::Short {
+/// What a walk found, decoded one line at a time: there is one for every socket, and more where
+/// several processes hold it.
+#[derive(Clone, Debug)]
+pub struct OpenFiles(Bytes);
+
+impl OpenFiles {
+    /// # Errors
+    ///
+    /// The last line is cut short.
+    pub fn new(bytes: Bytes) -> Result<Self, DecodeError> {
+        match bytes.len() % size_of::<Line>() {
+            0 => Ok(Self(bytes)),
+            got => Err(DecodeError::Short {
                 kind: 0,
                 needed: size_of::<Line>(),
-                got: chunk.len(),
-            })?;
-            Ok(from_line(&line, &is_watched))
-        })
-        .collect()
+                got,
+            }),
+        }
+    }
+
+    /// As the iterator wrote it.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The watched `ports` say which end is the watched one.
+    pub fn files(&self, ports: &[u16]) -> impl Iterator<Item = OpenFile> {
+        lines(&self.0).map(|line| from_line(&line, ports))
+    }
+
+    pub fn sockets(&self) -> impl Iterator<Item = SocketId> {
+        sockets(&self.0)
+    }
 }
 
-fn from_line(line: &Line, is_watched: &impl Fn(u16) -> bool) -> OpenFile {
+/// The sockets of whole lines.
+pub fn sockets(lines_of_walk: &[u8]) -> impl Iterator<Item = SocketId> {
+    lines(lines_of_walk).map(|line| SocketId(line.socket))
+}
+
+fn lines(bytes: &[u8]) -> impl Iterator<Item = Line> {
+    bytes.chunks_exact(size_of::<Line>()).filter_map(wire::read)
+}
+
+fn from_line(line: &Line, ports: &[u16]) -> OpenFile {
     let holder = (line.holder_tgid != 0).then_some(Holder {
         process: ProcessKey {
             pid: line.holder_tgid,
@@ -75,7 +98,7 @@ fn from_line(line: &Line, is_watched: &impl Fn(u16) -> bool) -> OpenFile {
     OpenFile {
         id: SocketId(line.socket),
         // As the filter decides in the kernel: a watched remote port comes first.
-        end: if is_watched(line.remote_port) {
+        end: if ports.contains(&line.remote_port) {
             End::Client
         } else {
             End::Server

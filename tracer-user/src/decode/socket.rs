@@ -84,7 +84,7 @@ pub enum End {
 }
 
 /// A kernel `comm`, kept as it came: every notice carries one, and hardly any is read.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Comm(pub [u8; 16]);
 
 impl fmt::Display for Comm {
@@ -103,7 +103,7 @@ impl fmt::Debug for Comm {
 }
 
 /// Who called connect, or for a server end accept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Opener {
     pub process: ProcessKey,
     pub tid: u32,

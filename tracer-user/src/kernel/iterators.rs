@@ -1,6 +1,7 @@
 //! The iterators: every process's watched sockets, and every one that TCP itself knows.
 
 use std::{
+    fs::File,
     io::{self, Read},
     os::fd::{AsRawFd, BorrowedFd},
     thread,
@@ -11,6 +12,7 @@ use aya::{
     programs::{Iter, ProgramError},
 };
 use bytes::Bytes;
+use tracer_ebpf::abi::open_file::OpenFile;
 
 use super::error::{KernelError, root_cause};
 
@@ -33,43 +35,80 @@ impl Walk {
     }
 }
 
+/// As many bytes as one read of an iterator gives at most (kernel/bpf/bpf_iter.c, `bpf_seq_read`).
+const PIECE_BYTES: usize = 32 * 1024;
+
 /// Walks the list now. The answer is a sequence of `OpenFile`s, for `decode::open_file`.
 pub(super) fn run(ebpf: &mut Ebpf, btf: Option<&Btf>, walk: Walk) -> Result<Bytes, KernelError> {
-    let (name, over) = walk.names();
-    let failed = |error: &(dyn std::error::Error + 'static)| KernelError::Iterator {
+    let mut lines = Vec::new();
+    let mut file = open(ebpf, btf, walk)?;
+    file.read_to_end(&mut lines)
+        .map_err(|error| failed(walk, &error))?;
+    Ok(lines.into())
+}
+
+/// Walks the list now, and hands over some whole lines at a time.
+pub(super) fn run_each(
+    ebpf: &mut Ebpf,
+    btf: Option<&Btf>,
+    walk: Walk,
+    mut take: impl FnMut(&[u8]),
+) -> Result<(), KernelError> {
+    let mut file = open(ebpf, btf, walk)?;
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut filled = 0;
+    loop {
+        let read = file.read(&mut piece[filled..]);
+        let read = read.map_err(|error| failed(walk, &error))?;
+        if read == 0 {
+            return Ok(());
+        }
+        filled += read;
+        let cut = filled % size_of::<OpenFile>();
+        take(&piece[..filled - cut]);
+        piece.copy_within(filled - cut..filled, 0);
+        filled = cut;
+    }
+}
+
+fn failed(walk: Walk, error: &(dyn std::error::Error + 'static)) -> KernelError {
+    let (_, over) = walk.names();
+    KernelError::Iterator {
         name: over,
         cause: root_cause(error),
-    };
+    }
+}
+
+/// A walk that has not begun; reading it is the walk.
+fn open(ebpf: &mut Ebpf, btf: Option<&Btf>, walk: Walk) -> Result<File, KernelError> {
+    let (name, over) = walk.names();
     let program: &mut Iter = ebpf
         .program_mut(name)
         .ok_or(ProgramError::UnexpectedProgramType)
         .and_then(TryInto::try_into)
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| failed(walk, &error))?;
     // Without the types it was loaded before they were given back.
     if let Some(btf) = btf {
         match program.load(over, btf) {
             Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(failed(walk, &error)),
         }
     }
     let link = program
         .attach()
         .and_then(|id| program.take_link(id))
-        .map_err(|error| failed(&error))?;
-    let mut file = link.into_file().map_err(|error| failed(&error))?;
-    let mut lines = Vec::new();
-    file.read_to_end(&mut lines)
-        .map_err(|error| failed(&error))?;
-    Ok(lines.into())
+        .map_err(|error| failed(walk, &error))?;
+    link.into_file().map_err(|error| failed(walk, &error))
 }
 
-/// As [`run`], in another network namespace: `Walk::TcpSockets` lists only its walker's.
-pub(super) fn run_in(
+/// As [`run_each`], in another network namespace: `Walk::TcpSockets` lists only its walker's.
+pub(super) fn run_each_in(
     ebpf: &mut Ebpf,
     btf: Option<&Btf>,
     walk: Walk,
     namespace: BorrowedFd<'_>,
-) -> Result<Bytes, KernelError> {
+    take: impl FnMut(&[u8]) + Send,
+) -> Result<(), KernelError> {
     let (_, over) = walk.names();
     let failed = |cause: String| KernelError::Iterator { name: over, cause };
     // A namespace is entered by a thread, and left by ending it.
@@ -83,7 +122,7 @@ pub(super) fn run_in(
                     _ => failed(error.to_string()),
                 });
             }
-            run(ebpf, btf, walk)
+            run_each(ebpf, btf, walk, take)
         });
         walker
             .join()

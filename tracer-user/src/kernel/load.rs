@@ -212,13 +212,28 @@ impl Kernel {
         iterators::run(&mut self.ebpf, self.btf.as_ref(), walk)
     }
 
-    /// Walks a list as another network namespace has it.
+    /// As [`Kernel::walk`], and hands over some whole lines at a time: all of them are as much as
+    /// the sockets of the machine.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kernel::walk`].
+    pub fn walk_each(&mut self, walk: Walk, take: impl FnMut(&[u8])) -> Result<(), KernelError> {
+        iterators::run_each(&mut self.ebpf, self.btf.as_ref(), walk, take)
+    }
+
+    /// As [`Kernel::walk_each`], of a list as another network namespace has it.
     ///
     /// # Errors
     ///
     /// As [`Kernel::walk`], or the namespace could not be entered.
-    pub fn walk_in(&mut self, walk: Walk, namespace: BorrowedFd<'_>) -> Result<Bytes, KernelError> {
-        iterators::run_in(&mut self.ebpf, self.btf.as_ref(), walk, namespace)
+    pub fn walk_each_in(
+        &mut self,
+        walk: Walk,
+        namespace: BorrowedFd<'_>,
+        take: impl FnMut(&[u8]) + Send,
+    ) -> Result<(), KernelError> {
+        iterators::run_each_in(&mut self.ebpf, self.btf.as_ref(), walk, namespace, take)
     }
 }
 

@@ -86,25 +86,29 @@ impl Maps {
         })
     }
 
-    /// Every tracked socket. A walk beside a busy kernel may miss or repeat an entry.
+    /// Every tracked socket, one at a time. A walk beside a busy kernel may miss or repeat an entry.
     ///
     /// # Errors
     ///
     /// The kernel refused the look-up.
-    pub fn sockets(&self) -> Result<Vec<(u64, SocketRecord)>, KernelError> {
-        let entries: Vec<(u64, SocketRecord)> = if let Some(asking) = &self.asking {
-            let record = |address| asking.socket(address);
-            walked(self.sockets.keys(), record).map_err(failed("SOCKETS"))?
-        } else {
-            self.sockets
-                .iter()
-                .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
-                .map(|entry| entry.map(|(address, tracked)| (address, tracked.record)))
-                .collect::<Result<_, _>>()
-                .map_err(failed("SOCKETS"))?
+    pub fn each_socket(&self, mut take: impl FnMut(u64, &SocketRecord)) -> Result<(), KernelError> {
+        let mut take = |address, record: SocketRecord| {
+            if !record.is_vacant() {
+                take(address, &record);
+            }
         };
-        let entries = entries.into_iter();
-        Ok(entries.filter(|(_, record)| !record.is_vacant()).collect())
+        if let Some(asking) = &self.asking {
+            let record = |address| asking.socket(address);
+            return each(self.sockets.keys(), record, take).map_err(failed("SOCKETS"));
+        }
+        for entry in self.sockets.iter() {
+            match entry {
+                Ok((address, tracked)) => take(address, tracked.record),
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(failed("SOCKETS")(error)),
+            }
+        }
+        Ok(())
     }
 
     /// The record of one socket, if it is tracked.
@@ -167,8 +171,13 @@ impl Maps {
     /// The kernel refused the look-up.
     pub fn openers(&self) -> Result<Vec<(OpenerKey, OpenerCounts)>, KernelError> {
         if let Some(asking) = &self.asking {
+            let mut openers = Vec::new();
             let counts = |key| asking.opener(key);
-            return walked(self.openers.keys(), counts).map_err(failed("OPENERS"));
+            each(self.openers.keys(), counts, |key, counts| {
+                openers.push((key, counts));
+            })
+            .map_err(failed("OPENERS"))?;
+            return Ok(openers);
         }
         self.openers
             .iter()
@@ -216,21 +225,18 @@ impl Maps {
 }
 
 /// Every entry whose key is there, as `look` has it; one that ends meanwhile is none.
-fn walked<K, V>(
+fn each<K: Copy, V>(
     keys: impl Iterator<Item = Result<K, MapError>>,
     look: impl Fn(K) -> io::Result<Option<V>>,
-) -> io::Result<Vec<(K, V)>>
-where
-    K: Copy,
-{
-    let mut entries = Vec::new();
+    mut take: impl FnMut(K, V),
+) -> io::Result<()> {
     for key in keys {
         let key = key.map_err(io::Error::other)?;
         if let Some(value) = look(key)? {
-            entries.push((key, value));
+            take(key, value);
         }
     }
-    Ok(entries)
+    Ok(())
 }
 
 /// Takes a map of the object. It can be taken once.

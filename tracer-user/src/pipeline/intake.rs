@@ -133,7 +133,7 @@ impl Tracer {
             return;
         };
         let known = self.state.table.get(socket.id);
-        if known.is_some_and(|entry| entry.socket.opened_ns == socket.opened_ns) {
+        if known.is_some_and(|entry| entry.opened_ns() == socket.opened_ns) {
             let socket = socket.clone();
             self.write(|| event::renewed(notice, None, now_ns));
             return self.apply(Event::Destroyed {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::tracer::Tracer;
 use crate::{
     clock,
-    decode::socket::{End, Socket, TcpState},
+    decode::socket::{End, TcpState},
     process::ProcessKey,
     report::{self, Report},
     sockets::{Entry, SocketTable},
@@ -30,13 +30,12 @@ impl Tracer {
         let moment = self.ask_moment()?;
         let state = &self.state;
         let is_left = |entry: &&Entry| {
-            let socket = &entry.socket;
-            let opener = socket.opener.as_ref();
-            socket.end == End::Client
-                && socket.established_ns.is_some()
+            let opener = entry.opener();
+            entry.end() == End::Client
+                && entry.established_ns().is_some()
                 && opener.is_some_and(|opener| followed.contains(&opener.process))
         };
-        let open = state.table.iter().filter(|entry| is_open(&entry.socket));
+        let open = state.table.iter().filter(|entry| is_open(entry));
         let left = open.chain(state.table.abandoned()).filter(is_left);
         let table = SocketTable::of_entries(left.cloned());
         let mut sources = state.sources(&self.ports, clock::boot_ns());
@@ -59,12 +58,12 @@ impl Tracer {
 }
 
 /// Nobody closed it: a process still holds it.
-fn is_open(socket: &Socket) -> bool {
-    !socket.let_go
-        && !socket.abandoned
-        && socket.released_ns.is_none()
+fn is_open(entry: &Entry) -> bool {
+    !entry.is_let_go()
+        && !entry.is_abandoned()
+        && entry.released_ns().is_none()
         && matches!(
-            socket.state,
+            entry.state(),
             TcpState::Established | TcpState::CloseWait | TcpState::Close
         )
 }

@@ -14,6 +14,7 @@ mod recorder;
 mod replay;
 #[cfg(test)]
 mod replay_tests;
+mod snapshot;
 mod standing;
 mod state;
 mod tracer;
@@ -21,4 +22,5 @@ mod tracer;
 pub use judging::Judging;
 pub use recorder::Recorder;
 pub use replay::{ReplayError, Replayed, replay};
-pub use tracer::{Tracer, snapshot};
+pub use snapshot::snapshot;
+pub use tracer::Tracer;

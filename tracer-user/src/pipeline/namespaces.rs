@@ -10,12 +10,12 @@ use super::state::State;
 pub(super) fn foreign(state: &State) -> HashMap<u32, File> {
     let mut found = HashMap::new();
     for entry in state.table.iter() {
-        let netns = entry.socket.netns;
+        let netns = entry.netns();
         if Some(netns) == state.own_netns || found.contains_key(&netns) {
             continue;
         }
-        let opener = entry.socket.opener.as_ref().map(|opener| opener.process);
-        let holders = entry.holders.iter().map(|holder| holder.process);
+        let opener = entry.opener().map(|opener| opener.process);
+        let holders = entry.holders().iter().map(|holder| holder.process());
         let namespace = holders
             .chain(opener)
             .filter_map(|process| File::open(format!("/proc/{}/ns/net", process.pid)).ok())

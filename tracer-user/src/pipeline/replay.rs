@@ -11,7 +11,7 @@ use std::{
 use super::{judging::Judging, state::State};
 use crate::{
     decode::{
-        open_file,
+        open_file::OpenFiles,
         recording::{Entry, Header, Moment, Reader, Reconciled, RecordingError, StackOf},
         socket::{Socket, SocketId},
     },
@@ -128,9 +128,8 @@ impl Run {
                 state.take_event(bytes).map_err(|error| error.to_string())?;
             }
             Entry::OpenFiles(bytes) => {
-                let files = open_file::decode(bytes, |port| self.ports.contains(&port))
-                    .map_err(|error| error.to_string())?;
-                state.take_open_files(&files);
+                let files = OpenFiles::new(bytes.clone()).map_err(|error| error.to_string())?;
+                state.take_open_files(files.files(&self.ports));
             }
             Entry::Repaired(id, record) => {
                 let record = record

@@ -15,11 +15,10 @@ use crate::{
     config::CountMode,
     decode::socket::{End, Socket, SocketId},
     host::Host,
-    kernel::Walk,
     policy::level::Thresholds,
     process::{Process, ProcessKey, Processes},
     report::{Listing, PortStanding, Report, model::Lost},
-    sockets::Drift,
+    sockets::{Drift, Entry},
     stacks::KnownSites,
 };
 
@@ -30,9 +29,9 @@ impl Tracer {
     ///
     /// The kernel refused the walk.
     pub fn look_at_holders(&mut self) -> Result<()> {
-        let (_, open_files) = self.walk(Walk::OpenFiles)?;
+        let open_files = self.walk_open_files()?;
         self.drain();
-        self.state.take_open_files(&open_files);
+        self.state.take_open_files(open_files.files(&self.ports));
         self.state.at_ns = clock::boot_ns();
         self.state.count_all();
         Ok(())
@@ -81,10 +80,10 @@ impl Tracer {
     pub fn client_ends(&self) -> impl Iterator<Item = (ProcessKey, SocketAddr, SocketAddr)> {
         let state = &self.state;
         let entries = state.table.iter();
-        let entries = entries.filter(|entry| entry.socket.end == End::Client);
+        let entries = entries.filter(|entry| entry.end() == End::Client);
         entries.filter_map(
             |entry| match accounting::owner(entry, &state.table, &state.processes) {
-                Owner::Process(key) => Some((key, entry.socket.local, entry.socket.remote)),
+                Owner::Process(key) => Some((key, entry.local(), entry.remote())),
                 Owner::Unattributed => None,
             },
         )
@@ -137,8 +136,8 @@ impl Tracer {
         let state = &mut self.state;
         let mut named: HashSet<ProcessKey> = HashSet::new();
         for entry in state.table.iter() {
-            named.extend(entry.socket.opener.as_ref().map(|opener| opener.process));
-            named.extend(entry.holders.iter().map(|holder| holder.process));
+            named.extend(entry.opener().map(|opener| opener.process));
+            named.extend(entry.holders().iter().map(|holder| holder.process()));
         }
         let done: HashSet<ProcessKey> = state
             .processes
@@ -169,9 +168,10 @@ impl State {
         match self.table.get(id) {
             Some(entry) => {
                 let owner = accounting::owner(entry, &self.table, &self.processes);
-                self.counts.set(&entry.socket, owner, now_ns);
+                let socket = entry.socket();
+                self.counts.set(&socket, owner, now_ns);
                 let unit = unit(owner, &self.processes);
-                self.groups.set(&entry.socket, owner, unit, now_ns);
+                self.groups.set(&socket, owner, unit, now_ns);
             }
             None => {
                 self.counts.forget(id, now_ns);
@@ -209,16 +209,15 @@ impl State {
             at_ns,
             ..
         } = self;
-        groups.retain(|id| table.get(id).is_some(), *at_ns);
+        let exists = |id| table.get(id).is_some();
+        let owner = |entry: &Entry| accounting::owner(entry, table, processes);
+        groups.retain(exists, *at_ns);
         for entry in table.iter() {
-            let owner = accounting::owner(entry, table, processes);
-            groups.set(&entry.socket, owner, unit(owner, processes), *at_ns);
+            let owner = owner(entry);
+            groups.set(&entry.socket(), owner, unit(owner, processes), *at_ns);
         }
-        let sockets = table
-            .iter()
-            .map(|entry| (&entry.socket, accounting::owner(entry, table, processes)));
         let lives = |key| processes.get(key).is_some_and(|process| !process.ended);
-        counts.renew(sockets, lives, *at_ns);
+        counts.renew(table.iter(), exists, owner, lives, *at_ns);
     }
 
     /// What is there now was there before the watch.

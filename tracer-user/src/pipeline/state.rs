@@ -140,20 +140,24 @@ impl State {
     }
 
     /// Meets whoever holds a socket, and learns the kernel's HZ on the way.
-    pub(super) fn take_open_files(&mut self, open_files: &[OpenFile]) {
-        for file in open_files {
+    pub(super) fn take_open_files(&mut self, open_files: impl Iterator<Item = OpenFile>) {
+        let Self {
+            table,
+            processes,
+            clock,
+            ..
+        } = self;
+        let mut knows_hz = false;
+        table.set_holders(open_files.inspect(|file| {
             if let Some(holder) = &file.holder {
-                self.processes.meet(holder.process, holder.comm, None);
+                processes.meet(holder.process, holder.comm, None);
             }
-        }
-        if let Some((jiffies, monotonic_ns)) = open_files
-            .iter()
-            .map(|file| file.kernel_time)
-            .find(|&(jiffies, _)| jiffies != 0)
-        {
-            self.clock.set_hz(jiffies, monotonic_ns);
-        }
-        self.table.set_holders(open_files);
+            let (jiffies, monotonic_ns) = file.kernel_time;
+            if jiffies != 0 && !knows_hz {
+                knows_hz = true;
+                clock.set_hz(jiffies, monotonic_ns);
+            }
+        }));
     }
 
     /// Makes one socket what the kernel's map says of it.
@@ -164,7 +168,7 @@ impl State {
     /// Drops a socket that exists no more.
     pub(super) fn take_gone(&mut self, id: SocketId) {
         if let Some(entry) = self.table.get(id) {
-            let opened_ns = entry.socket.opened_ns;
+            let opened_ns = entry.opened_ns();
             self.table.remove(id, opened_ns);
         }
     }

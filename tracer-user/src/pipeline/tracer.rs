@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
 use tokio::time::sleep_until;
 
 use super::{
@@ -18,13 +17,13 @@ use crate::{
     clock,
     decode::{
         interpreter,
-        open_file::{self, OpenFile},
+        open_file::{self, OpenFiles},
         recording::{Entry, Moment},
         socket::{Socket, SocketId},
     },
     kernel::{Counters, Kernel, KernelError, Maps, Options, Probes, Ring, Walk},
     process::ProcessKey,
-    report::{self, Listing, Report},
+    report::{Listing, Report},
     sockets::Drift,
     stacks::{Announcement, Background, Stack},
 };
@@ -166,9 +165,10 @@ impl Tracer {
     }
 
     /// Takes over a walk over the open files.
-    pub(super) fn take_open_files(&mut self, bytes: &Bytes, files: &[OpenFile]) {
+    fn take_open_files(&mut self, open_files: &OpenFiles) {
+        let bytes = open_files.bytes();
         self.record(|recorder, _| recorder.write(&Entry::OpenFiles(bytes.clone())));
-        self.state.take_open_files(files);
+        self.state.take_open_files(open_files.files(&self.ports));
         self.record(Recorder::processes);
     }
 
@@ -195,30 +195,28 @@ impl Tracer {
         let settled_ns = clock::boot_ns().saturating_sub(SETTLED.as_nanos() as u64);
         self.maps.sweep()?;
         // The walks add to the map what it does not have.
-        let (bytes, files) = self.walk(Walk::OpenFiles)?;
-        let (_, hashed) = self.walk(Walk::TcpSockets)?;
+        let open_files = self.walk_open_files()?;
+        let mut alive = self.walk_tcp_sockets()?;
         self.drain();
-        let records: Vec<Socket> = self
-            .maps
-            .sockets()?
-            .iter()
-            .map(|(id, record)| Socket::from_record(*id, record))
-            .collect();
+        let suspects = self.suspects()?;
         self.drain();
-        for id in self.state.table.suspects(&records) {
+        for id in suspects {
             let record = self.maps.socket(id.0)?;
             self.drain();
             self.record(|recorder, _| recorder.write(&Entry::Repaired(id.0, record)));
             let record = record.map(|record| Socket::from_record(id.0, &record));
             self.state.take_repair(id, record.as_ref());
         }
-        self.take_open_files(&bytes, &files);
-        let mut gone = self.gone([files, hashed].concat(), settled_ns)?;
+        self.take_open_files(&open_files);
+        alive.extend(open_files.sockets());
+        drop(open_files);
+        let mut gone = self.gone(alive, settled_ns)?;
         if !gone.is_empty() {
             // A walk beside a busy kernel can miss a socket; two walks do not miss the same one.
-            let (_, files) = self.walk(Walk::OpenFiles)?;
-            let (_, hashed) = self.walk(Walk::TcpSockets)?;
-            let again = self.gone([files, hashed].concat(), settled_ns)?;
+            let open_files = self.walk_open_files()?;
+            let mut alive = self.walk_tcp_sockets()?;
+            alive.extend(open_files.sockets());
+            let again = self.gone(alive, settled_ns)?;
             gone.retain(|id| again.contains(id));
         }
         for id in gone {
@@ -240,35 +238,45 @@ impl Tracer {
         Ok(self.state.latest_drift)
     }
 
-    /// Sockets of the table that neither `files`, the walks of this namespace, nor TCP's lists in
-    /// other namespaces have.
-    fn gone(&mut self, mut files: Vec<OpenFile>, settled_ns: u64) -> Result<Vec<SocketId>> {
+    /// Sockets that the kernel's map tells otherwise than the table.
+    fn suspects(&self) -> Result<Vec<SocketId>> {
+        let mut comparison = self.state.table.compare();
+        self.maps.each_socket(|id, record| {
+            comparison.see(&Socket::from_record(id, record));
+        })?;
+        Ok(comparison.suspects())
+    }
+
+    /// Sockets of the table that neither the walks of this namespace found `alive`, nor TCP's lists
+    /// in other namespaces have.
+    fn gone(&mut self, mut alive: HashSet<SocketId>, settled_ns: u64) -> Result<Vec<SocketId>> {
         let mut walked: HashSet<u32> = self.state.own_netns.into_iter().collect();
         for (netns, namespace) in namespaces::foreign(&self.state) {
-            let walked_in = self.kernel.walk_in(Walk::TcpSockets, namespace.as_fd());
-            let bytes = match walked_in {
+            let take = |lines: &[u8]| alive.extend(open_file::sockets(lines));
+            let namespace = namespace.as_fd();
+            match self.kernel.walk_each_in(Walk::TcpSockets, namespace, take) {
                 // Without the right to enter it, what its events told is believed.
                 Err(KernelError::NamespaceNotPermitted) => continue,
-                bytes => bytes?,
-            };
-            files.extend(self.decode(&bytes)?);
+                done => done?,
+            }
             walked.insert(netns);
         }
         self.drain();
-        Ok(self.state.table.gone(&files, &walked, settled_ns))
+        Ok(self.state.table.gone(&alive, &walked, settled_ns))
     }
 
-    pub(super) fn walk(&mut self, walk: Walk) -> Result<(Bytes, Vec<OpenFile>)> {
-        let bytes = self.kernel.walk(walk)?;
-        if walk == Walk::OpenFiles {
-            self.walked_ns = clock::boot_ns();
-        }
-        let files = self.decode(&bytes)?;
-        Ok((bytes, files))
+    pub(super) fn walk_open_files(&mut self) -> Result<OpenFiles> {
+        let bytes = self.kernel.walk(Walk::OpenFiles)?;
+        self.walked_ns = clock::boot_ns();
+        Ok(OpenFiles::new(bytes)?)
     }
 
-    fn decode(&self, bytes: &Bytes) -> Result<Vec<OpenFile>> {
-        Ok(open_file::decode(bytes, |port| self.ports.contains(&port))?)
+    fn walk_tcp_sockets(&mut self) -> Result<HashSet<SocketId>> {
+        let mut found = HashSet::new();
+        self.kernel.walk_each(Walk::TcpSockets, |lines| {
+            found.extend(open_file::sockets(lines));
+        })?;
+        Ok(found)
     }
 
     /// Waits until every stack that was taken is named, at most for `limit`.
@@ -290,10 +298,10 @@ impl Tracer {
     /// The kernel refused a look-up or a walk.
     pub fn report(&mut self) -> Result<Report> {
         self.drain();
-        let (_, open_files) = self.walk(Walk::OpenFiles)?;
+        let open_files = self.walk_open_files()?;
         self.drain();
         // Not recorded: a live table looks every second, and only the last look counts.
-        self.state.take_open_files(&open_files);
+        self.state.take_open_files(open_files.files(&self.ports));
         self.record(Recorder::processes);
         let moment = self.ask_moment()?;
         Ok(self.report_of(&moment, Listing::FULL))
@@ -306,9 +314,9 @@ impl Tracer {
     /// The kernel refused a look-up or a walk.
     pub fn finish(&mut self) -> Result<Report> {
         self.drain();
-        let (bytes, open_files) = self.walk(Walk::OpenFiles)?;
+        let open_files = self.walk_open_files()?;
         self.drain();
-        self.take_open_files(&bytes, &open_files);
+        self.take_open_files(&open_files);
         let moment = self.moment()?;
         let report = self.report_of(&moment, Listing::FULL);
         self.record(|recorder, state| {
@@ -371,24 +379,4 @@ pub(super) fn taken(probes: &Probes) -> BTreeMap<String, String> {
     taken
         .map(|(hook, by)| (hook.to_string(), (*by).to_owned()))
         .collect()
-}
-
-/// Looks once, traces nothing: every watched socket with its holders.
-///
-/// # Errors
-///
-/// The kernel refused the iterators.
-pub fn snapshot(ports: &[u16], btf: Option<std::path::PathBuf>) -> Result<Report> {
-    let mut kernel = Kernel::load_to_look(ports, btf)?;
-    let bytes = kernel.walk(Walk::OpenFiles)?;
-    let open_files = open_file::decode(&bytes, |port| ports.contains(&port))?;
-    let mut state = State::new(Judging::default());
-    for file in &open_files {
-        if let Some(socket) = Socket::from_open_file(file) {
-            state.table.change(&socket);
-        }
-    }
-    state.take_open_files(&open_files);
-    let sources = state.sources(ports, clock::boot_ns());
-    Ok(report::build(&sources))
 }

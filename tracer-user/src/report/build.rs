@@ -194,7 +194,7 @@ fn opener(sources: &Sources<'_>, owner: Owner, account: &Account<'_>) -> OpenerR
     for entry in entries {
         *report
             .states
-            .entry(entry.socket.state.name().to_owned())
+            .entry(entry.state().name().to_owned())
             .or_default() += 1;
     }
     report.oldest_age_s = ages(sources, entries).reduce(f64::max);
@@ -264,7 +264,7 @@ fn identity(sources: &Sources<'_>, owner: Owner) -> OpenerReport {
 /// The oldest first. They are put in order before they are told: of many only some may be wanted.
 fn sockets(sources: &Sources<'_>, owner: Owner, entries: &[&Entry]) -> Vec<SocketReport> {
     let mut entries = entries.to_vec();
-    entries.sort_by_key(|entry| (entry.socket.opened_ns, entry.socket.local));
+    entries.sort_by_key(|entry| (entry.opened_ns(), entry.local()));
     let listed = usize::try_from(sources.listing.sockets_max).unwrap_or(usize::MAX);
     let listed = entries.into_iter().take(listed);
     listed.map(|entry| socket(sources, owner, entry)).collect()
@@ -276,7 +276,7 @@ fn ages<'a>(
 ) -> impl Iterator<Item = f64> + use<'a> {
     entries
         .iter()
-        .filter_map(|entry| entry.socket.opened_ns)
+        .filter_map(|entry| entry.opened_ns())
         .map(|opened_ns| seconds(sources.now_ns.saturating_sub(opened_ns)))
 }
 
@@ -316,7 +316,7 @@ fn stacks(sources: &Sources<'_>, entries: &[&Entry]) -> Vec<StackReport> {
 }
 
 fn stack_of(entry: &Entry) -> Arc<Stack> {
-    let note = match &entry.stack {
+    let note = match entry.stack() {
         StackRef::Known(stack) => return Arc::clone(stack),
         StackRef::Pending => "not resolved yet",
         StackRef::Inapplicable => "server end",
@@ -334,12 +334,12 @@ fn stack_of(entry: &Entry) -> Arc<Stack> {
 }
 
 fn socket(sources: &Sources<'_>, owner: Owner, entry: &Entry) -> SocketReport {
-    let socket = &entry.socket;
+    let traffic = entry.traffic();
     let mut holders: Vec<HolderReport> = entry
-        .holders
+        .holders()
         .iter()
         .map(|holder| HolderReport {
-            pid: holder.process.pid,
+            pid: holder.process().pid,
             fd: holder.fd,
         })
         .collect();
@@ -352,24 +352,21 @@ fn socket(sources: &Sources<'_>, owner: Owner, entry: &Entry) -> SocketReport {
             .map_or_else(|| opener.comm.to_string(), |process| process.name.clone()),
     };
     SocketReport {
-        local: socket.local,
-        remote: socket.remote,
-        state: socket.state.name().to_owned(),
-        opened_at: socket.opened_ns.map(|ns| sources.clock.rfc3339(ns)),
+        local: entry.local(),
+        remote: entry.remote(),
+        state: entry.state().name().to_owned(),
+        opened_at: entry.opened_ns().map(|ns| sources.clock.rfc3339(ns)),
         holders,
-        opener: socket
-            .opener
-            .as_ref()
+        opener: entry
+            .opener()
             .filter(|opener| owner != Owner::Process(opener.process))
             .map(remembered),
-        netns: socket.netns,
-        idle_s: entry
-            .traffic
-            .map(|traffic| sources.clock.jiffies_as_seconds(traffic.idle_jiffies)),
-        rx_queue_bytes: entry.traffic.map(|traffic| traffic.receive_queue_bytes),
-        tx_queue_bytes: entry.traffic.map(|traffic| traffic.send_queue_bytes),
-        rx_bytes: entry.traffic.map(|traffic| traffic.bytes_received),
-        tx_bytes: entry.traffic.map(|traffic| traffic.bytes_sent),
+        netns: entry.netns(),
+        idle_s: traffic.map(|traffic| sources.clock.jiffies_as_seconds(traffic.idle_jiffies)),
+        rx_queue_bytes: traffic.map(|traffic| traffic.receive_queue_bytes),
+        tx_queue_bytes: traffic.map(|traffic| traffic.send_queue_bytes),
+        rx_bytes: traffic.map(|traffic| traffic.bytes_received),
+        tx_bytes: traffic.map(|traffic| traffic.bytes_sent),
         redis: None,
     }
 }
@@ -378,9 +375,7 @@ fn server(sources: &Sources<'_>, owner: Owner, account: &Account<'_>) -> ServerR
     let identity = identity(sources, owner);
     let mut states = BTreeMap::new();
     for entry in &account.server_ends {
-        *states
-            .entry(entry.socket.state.name().to_owned())
-            .or_default() += 1;
+        *states.entry(entry.state().name().to_owned()).or_default() += 1;
     }
     ServerReport {
         pid: identity.pid,

@@ -1,14 +1,11 @@
 //! Reconciling: the table against the kernel's map and against the sockets that really exist.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::table::SocketTable;
-use crate::decode::{
-    open_file::OpenFile,
-    socket::{NoStack, Socket, SocketId, TcpState},
-};
+use super::{entry::Entry, table::SocketTable};
+use crate::decode::socket::{NoStack, Socket, SocketId, TcpState};
 
 /// What reconciling found different from the truth, and repaired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,26 +35,52 @@ impl Drift {
     }
 }
 
+/// The table beside the records of the kernel's map, which come one at a time.
+///
+/// Sockets that the map tells otherwise than the table are only suspects until they are looked at
+/// one by one: a busy kernel changes the map while it is read.
+#[derive(Debug)]
+pub struct Comparison<'a> {
+    table: &'a SocketTable,
+    /// By place in the table: there is a record of it.
+    recorded: Vec<bool>,
+    different: Vec<SocketId>,
+}
+
+impl Comparison<'_> {
+    pub fn see(&mut self, record: &Socket) {
+        match self.table.placed(record.id) {
+            Some((place, entry)) => {
+                self.recorded[place] = true;
+                if entry.socket() != *record {
+                    self.different.push(record.id);
+                }
+            }
+            None => self.different.push(record.id),
+        }
+    }
+
+    /// After the last record.
+    pub fn suspects(self) -> Vec<SocketId> {
+        let entries = self.table.iter().zip(&self.recorded);
+        let missing = entries.filter(|(_, recorded)| !**recorded);
+        let missing = missing.map(|(entry, _)| entry.id());
+        missing.chain(self.different).collect()
+    }
+}
+
 impl SocketTable {
-    /// Sockets that the kernel's map tells otherwise than this table. Until they are looked at
-    /// one by one they are only suspects: a busy kernel changes the map while it is read.
-    pub fn suspects(&self, records: &[Socket]) -> Vec<SocketId> {
-        let by_id: HashMap<SocketId, &Socket> =
-            records.iter().map(|record| (record.id, record)).collect();
-        let missing = self
-            .iter()
-            .map(|entry| entry.socket.id)
-            .filter(|id| !by_id.contains_key(id));
-        let different = records
-            .iter()
-            .filter(|record| self.get(record.id).map(|entry| &entry.socket) != Some(record))
-            .map(|record| record.id);
-        missing.chain(different).collect()
+    pub fn compare(&self) -> Comparison<'_> {
+        Comparison {
+            table: self,
+            recorded: vec![false; self.len()],
+            different: Vec::new(),
+        }
     }
 
     /// Makes one socket what the kernel's map says of it now, and counts what was not so.
     pub fn repair(&mut self, id: SocketId, record: Option<&Socket>, drift: &mut Drift) {
-        let known = self.get(id).map(|entry| entry.socket.clone());
+        let known = self.get(id).map(Entry::socket);
         match (known, record) {
             (Some(known), None) => {
                 self.remove(id, known.opened_ns);
@@ -76,24 +99,22 @@ impl SocketTable {
         }
     }
 
-    /// Sockets of the table that no walk over the kernel's own lists found, though they are in a
-    /// namespace that was walked and did not change since `settled_ns`.
+    /// Sockets of the table that no walk over the kernel's own lists found `alive`, though they are
+    /// in a namespace that was walked and did not change since `settled_ns`.
     pub fn gone(
         &self,
-        walked: &[OpenFile],
+        alive: &HashSet<SocketId>,
         walked_namespaces: &HashSet<u32>,
         settled_ns: u64,
     ) -> Vec<SocketId> {
-        let alive: HashSet<SocketId> = walked.iter().map(|file| file.id).collect();
         self.iter()
-            .map(|entry| &entry.socket)
-            .filter(|socket| !alive.contains(&socket.id))
-            .filter(|socket| walked_namespaces.contains(&socket.netns))
-            .filter(|socket| last_change_ns(socket) < settled_ns)
+            .filter(|entry| !alive.contains(&entry.id()))
+            .filter(|entry| walked_namespaces.contains(&entry.netns()))
+            .filter(|entry| last_change_ns(&entry.socket()) < settled_ns)
             // TCP hashes no socket in CLOSE; while no process is seen to hold one, it may be on
             // its way in a message (SCM_RIGHTS).
-            .filter(|socket| socket.state != TcpState::Close)
-            .map(|socket| socket.id)
+            .filter(|entry| entry.state() != TcpState::Close)
+            .map(Entry::id)
             .collect()
     }
 }

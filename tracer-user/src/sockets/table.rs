@@ -2,51 +2,26 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use indexmap::IndexMap;
+
+use super::entry::{Entry, StackRef};
 use crate::{
     decode::{
         Event,
         open_file::{Holder, OpenFile},
-        socket::{End, NoStack, Socket, SocketId, TcpState},
+        socket::{End, NoStack, Opener, Socket, SocketId, TcpState},
     },
+    memory::Interned,
     stacks::Stack,
 };
-
-/// What is known of a socket's connect stack.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StackRef {
-    /// Taken, not yet unwound.
-    Pending,
-    Known(Arc<Stack>),
-    None(NoStack),
-    /// There is none, and this is not where it would be: a server end.
-    Inapplicable,
-}
-
-/// Queues and traffic, as the last walk over the open files found them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traffic {
-    pub receive_queue_bytes: u32,
-    pub send_queue_bytes: u32,
-    pub bytes_received: u64,
-    pub bytes_sent: u64,
-    pub idle_jiffies: u32,
-}
-
-/// One socket and everything known of it.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    pub socket: Socket,
-    pub stack: StackRef,
-    /// As of the last walk; empty before the first, and where no process holds it.
-    pub holders: Vec<Holder>,
-    pub traffic: Option<Traffic>,
-}
 
 /// The table mirrors the kernel's `SOCKETS` map: every event carries the socket as it is after
 /// it, so that whoever misses an event is right again with the next, or with the next reconcile.
 #[derive(Debug, Default)]
 pub struct SocketTable {
-    entries: HashMap<SocketId, Entry>,
+    /// One beside the other: a hash table of its own would leave up to half of its room empty.
+    entries: IndexMap<SocketId, Entry>,
+    openers: Interned<Opener>,
     /// Holders of listening sockets: the owners of server ends that no accept hook names.
     listeners: HashMap<SocketId, (OpenFile, Vec<Holder>)>,
     /// What was open when its last holder ended, as it was before; `None` if nobody asks for it.
@@ -66,7 +41,7 @@ impl SocketTable {
                     (None, Some(cause)) => StackRef::None(cause),
                     (None, None) => StackRef::None(NoStack::KernelWorker),
                 };
-                self.put(socket.clone(), stack);
+                self.put(socket, stack);
                 true
             }
             Event::Changed { socket } => self.change(socket),
@@ -85,10 +60,12 @@ impl SocketTable {
     pub fn change(&mut self, socket: &Socket) -> bool {
         self.keep_abandoned(socket);
         if let Some(entry) = self.entries.get_mut(&socket.id)
-            && is_same_life(&entry.socket, socket)
+            && is_same_life(entry, socket)
         {
-            let changed = entry.socket != *socket;
-            entry.socket = socket.clone();
+            let changed = entry.socket() != *socket;
+            if changed {
+                entry.renew(socket, &mut self.openers);
+            }
             return changed;
         }
         let stack = match (socket.end, socket.no_stack) {
@@ -97,20 +74,13 @@ impl SocketTable {
             // Its connect event, and with it the stack, was lost.
             (End::Client, None) => StackRef::None(NoStack::RingFull),
         };
-        self.put(socket.clone(), stack);
+        self.put(socket, stack);
         true
     }
 
-    fn put(&mut self, socket: Socket, stack: StackRef) {
-        self.entries.insert(
-            socket.id,
-            Entry {
-                socket,
-                stack,
-                holders: Vec::new(),
-                traffic: None,
-            },
-        );
+    fn put(&mut self, socket: &Socket, stack: StackRef) {
+        let entry = Entry::new(socket, stack, &mut self.openers);
+        self.entries.insert(socket.id, entry);
     }
 
     /// From now on remembers what was open when its last holder ended.
@@ -128,8 +98,8 @@ impl SocketTable {
             return;
         };
         if let Some(entry) = self.entries.get(&socket.id)
-            && is_same_life(&entry.socket, socket)
-            && !entry.socket.abandoned
+            && is_same_life(entry, socket)
+            && !entry.is_abandoned()
             && kept.len() < ABANDONED_MAX
         {
             kept.push(entry.clone());
@@ -143,7 +113,7 @@ impl SocketTable {
         Self {
             entries: numbered
                 .map(|(id, mut entry)| {
-                    entry.socket.id = id;
+                    entry.renumber(id);
                     (id, entry)
                 })
                 .collect(),
@@ -154,8 +124,8 @@ impl SocketTable {
     /// Removes a socket, unless its address belongs to a younger one by now.
     pub fn remove(&mut self, id: SocketId, opened_ns: Option<u64>) -> bool {
         match self.entries.get(&id) {
-            Some(entry) if entry.socket.opened_ns <= opened_ns => {
-                self.entries.remove(&id).is_some()
+            Some(entry) if entry.opened_ns() <= opened_ns => {
+                self.entries.swap_remove(&id).is_some()
             }
             _ => false,
         }
@@ -164,63 +134,57 @@ impl SocketTable {
     /// Hands the socket that was opened at `opened_ns` its unwound stack.
     pub fn set_stack(&mut self, id: SocketId, opened_ns: Option<u64>, stack: Arc<Stack>) {
         if let Some(entry) = self.entries.get_mut(&id)
-            && entry.socket.opened_ns == opened_ns
+            && entry.opened_ns() == opened_ns
         {
-            entry.stack = StackRef::Known(Arc::clone(&stack));
+            entry.set_stack(StackRef::Known(Arc::clone(&stack)));
         }
         let mut kept = self.abandoned.iter_mut().flatten();
-        if let Some(entry) =
-            kept.find(|entry| entry.socket.id == id && entry.socket.opened_ns == opened_ns)
-        {
-            entry.stack = StackRef::Known(stack);
+        if let Some(entry) = kept.find(|entry| entry.id() == id && entry.opened_ns() == opened_ns) {
+            entry.set_stack(StackRef::Known(stack));
         }
     }
 
     /// Says why a socket's stack will never come.
     pub fn set_no_stack(&mut self, id: SocketId, cause: NoStack) {
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.stack = StackRef::None(cause);
+            entry.set_stack(StackRef::None(cause));
         }
     }
 
     /// Takes over who holds what, and how much waits in the queues.
-    pub fn set_holders(&mut self, open_files: &[OpenFile]) {
+    pub fn set_holders(&mut self, open_files: impl Iterator<Item = OpenFile>) {
         for entry in self.entries.values_mut() {
-            entry.holders.clear();
+            entry.clear_holders();
         }
         self.listeners.clear();
         for file in open_files {
             if file.state == TcpState::Listen {
-                let (_, holders) = self
-                    .listeners
-                    .entry(file.id)
-                    .or_insert_with(|| (file.clone(), Vec::new()));
-                holders.extend(file.holder.clone());
+                let holder = file.holder.clone();
+                let listener = self.listeners.entry(file.id);
+                let (_, holders) = listener.or_insert_with(|| (file, Vec::new()));
+                holders.extend(holder);
                 continue;
             }
             let Some(entry) = self.entries.get_mut(&file.id) else {
                 continue;
             };
-            entry.holders.extend(file.holder.clone());
-            entry.traffic = Some(Traffic {
-                receive_queue_bytes: file.receive_queue_bytes,
-                send_queue_bytes: file.send_queue_bytes,
-                bytes_received: file.bytes_received,
-                bytes_sent: file.bytes_sent,
-                idle_jiffies: file.idle_jiffies,
-            });
+            entry.set_traffic((&file).into());
+            if let Some(holder) = &file.holder {
+                entry.hold(holder);
+            }
         }
     }
 
     /// The process that listens where this server end came in.
-    pub fn listener_of(&self, socket: &Socket) -> Option<&Holder> {
+    pub fn listener_of(&self, entry: &Entry) -> Option<&Holder> {
+        let local = entry.local();
         self.listeners
             .values()
             .filter(|(listener, _)| {
-                listener.netns == socket.netns
-                    && listener.local.port() == socket.local.port()
+                listener.netns == entry.netns()
+                    && listener.local.port() == local.port()
                     && (listener.local.ip().is_unspecified()
-                        || listener.local.ip().to_canonical() == socket.local.ip().to_canonical())
+                        || listener.local.ip().to_canonical() == local.ip().to_canonical())
             })
             .flat_map(|(_, holders)| holders)
             .min_by_key(|holder| (holder.process.start_time_ns, holder.process.pid))
@@ -235,7 +199,13 @@ impl SocketTable {
         self.entries.get(&id)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+    /// The entry and its place among all, which holds until one is removed.
+    pub(super) fn placed(&self, id: SocketId) -> Option<(usize, &Entry)> {
+        let (place, _, entry) = self.entries.get_full(&id)?;
+        Some((place, entry))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> + Clone {
         self.entries.values()
     }
 
@@ -249,8 +219,8 @@ impl SocketTable {
 }
 
 /// Is `now` the socket that `known` is, and not another one at the same address?
-fn is_same_life(known: &Socket, now: &Socket) -> bool {
-    known.opened_ns == now.opened_ns && known.end == now.end
+fn is_same_life(known: &Entry, now: &Socket) -> bool {
+    known.opened_ns() == now.opened_ns && known.end() == now.end
 }
 
 #[cfg(test)]
@@ -300,7 +270,7 @@ mod tests {
         table.change(&socket(1, 200));
         table.set_stack(SocketId(1), Some(100), Arc::default());
         let entry = table.get(SocketId(1)).expect("it is there");
-        assert!(!matches!(entry.stack, StackRef::Known(_)));
+        assert!(!matches!(entry.stack(), StackRef::Known(_)));
     }
 
     #[test]
@@ -308,6 +278,6 @@ mod tests {
         let mut table = SocketTable::default();
         table.change(&socket(1, 200));
         let entry = table.get(SocketId(1)).expect("it is there");
-        assert_eq!(entry.stack, StackRef::None(NoStack::RingFull));
+        assert_eq!(*entry.stack(), StackRef::None(NoStack::RingFull));
     }
 }

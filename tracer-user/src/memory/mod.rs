@@ -1,6 +1,25 @@
 //! Memory: what this process holds, gives back, and asks for as a file.
 
+mod interned;
+
 use std::{fs, fs::File, io, os::fd::FromRawFd};
+
+pub use interned::Interned;
+
+/// glibc's own first value of it.
+#[cfg(target_env = "gnu")]
+const LARGE_BYTES: libc::c_int = 128 * 1024;
+
+/// Has every large piece go back to the kernel as soon as it is freed. With the first one that is,
+/// glibc would keep larger and larger ones, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD): a walk over
+/// the open files would stay ours for good, under what was allocated meanwhile.
+pub fn keep_nothing_large() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt takes no pointers.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+    }
+}
 
 /// glibc keeps what was freed in small pieces: what a burst needed would stay ours for good.
 pub fn give_back() {
