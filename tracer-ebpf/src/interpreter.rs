@@ -6,10 +6,10 @@ use aya_ebpf::{
 use tracer_ebpf::abi::{
     event::InterpreterStack,
     interpreter::{
-        CODE_BITS, FRAME_WINDOW_BYTES, FRAMES_BOUNDED, FRAMES_FAULT, FRAMES_NO_STATE,
-        FRAMES_UNASKED, FRAMES_WHOLE, HAS_CFRAME, HAS_OWNER, INSTRUCTION_I32,
-        INTERPRETER_FRAMES_MAX, Interpreter, InterpreterFrame, OWNER_SHIFT, ROOT_ABSOLUTE,
-        ROOT_IS_FRAME,
+        CODE_BITS, FRAME_WINDOW_BYTES, FRAMES_BOUNDED, FRAMES_FAULT,
+        FRAMES_NO_STATE, FRAMES_UNASKED, FRAMES_WHOLE, HAS_CFRAME, HAS_NATIVE_STRUCT, HAS_OWNER,
+        HAS_THREAD_STRUCT, INSTRUCTION_I32, INTERPRETER_FRAMES_MAX, Interpreter, InterpreterFrame,
+        OWNER_SHIFT, ROOT_ABSOLUTE, ROOT_IS_FRAME,
     },
 };
 
@@ -51,6 +51,8 @@ impl Found {
 pub(crate) struct Notes {
     frames: InterpreterStack,
     window: [u8; FRAME_WINDOW_BYTES],
+    /// Where frames in a row end, 0 where they are linked.
+    row_end: u64,
     found: Found,
 }
 
@@ -130,26 +132,39 @@ pub(crate) fn forget(tgid: u32) {
     let _ = INTERPRETERS.remove(tgid);
 }
 
-/// The innermost frame, 0 if no frame runs.
+/// The innermost frame, 0 if no frame runs. `row_end` is where frames in a row end, 0 before.
 #[inline(always)]
-fn innermost(interpreter: &Interpreter, task: Task) -> Option<u64> {
+fn innermost(interpreter: &Interpreter, task: Task, row_end: &mut u64) -> Option<u64> {
     let thread: u64 = task.read(offset!(task_fsbase))?;
-    let slot = if interpreter.flags & ROOT_ABSOLUTE != 0 {
+    let flags = interpreter.flags;
+    let slot = if flags & ROOT_ABSOLUTE != 0 {
         interpreter.root
     } else {
         thread.wrapping_add(interpreter.root)
     };
     let state: u64 = read_user(slot)?;
-    if interpreter.flags & ROOT_IS_FRAME != 0 {
+    if flags & ROOT_IS_FRAME != 0 {
         return Some(state);
     }
     // A key of another library in the slot would lead anywhere.
-    if read_user::<u64>(state + u64::from(interpreter.state_thread))? != thread {
+    let mut owner = state;
+    if flags & HAS_THREAD_STRUCT != 0 {
+        owner = read_user(owner + u64::from(interpreter.state_owner))?;
+    }
+    if flags & HAS_NATIVE_STRUCT != 0 {
+        owner = read_user(owner + u64::from(interpreter.owner_native))?;
+    }
+    if read_user::<u64>(owner + u64::from(interpreter.state_thread))? != thread {
         return None;
     }
     let frame: u64 = read_user(state + u64::from(interpreter.state_frame))?;
-    if interpreter.flags & HAS_CFRAME != 0 {
+    if flags & HAS_CFRAME != 0 {
         return read_user(frame + u64::from(interpreter.cframe_frame));
+    }
+    if interpreter.frame_step != 0 {
+        let [stack, words]: [u64; 2] = read_user(state + u64::from(interpreter.state_stack))?;
+        *row_end = stack.wrapping_add(words.wrapping_mul(8));
+        return (frame >= stack && *row_end != 0).then_some(frame);
     }
     Some(frame)
 }
@@ -173,18 +188,30 @@ unsafe fn walk(notes: *mut Notes, interpreter: &Interpreter, task: Task) {
         // SAFETY: as above.
         unsafe { found.write_volatile(ending) };
     };
-    let Some(mut frame) = innermost(interpreter, task) else {
+    // SAFETY: as above.
+    let row_end = unsafe { &raw mut (*notes).row_end };
+    // SAFETY: as above.
+    let first = unsafe {
+        row_end.write(0);
+        innermost(interpreter, task, &mut *row_end)
+    };
+    let Some(mut frame) = first else {
         return end(0, FRAMES_NO_STATE);
     };
+    // SAFETY: as above. Volatile: a constant 0 would be another way through the loop.
+    let row_end = unsafe { row_end.read_volatile() };
     // No branch on the flags: the verifier would go through the loop once for each of its ways,
     // and inside the loop once more in every round.
     let flags = u64::from(interpreter.flags);
     let mask = u64::MAX >> (flags / u64::from(INSTRUCTION_I32) % 2 * 32);
     let owner_mask = flags / u64::from(HAS_OWNER) % 2 * 0xff;
+    let link_mask = interpreter.link_mask;
+    let step = u64::from(interpreter.frame_step);
     let mut count = 0_usize;
     // One counter only: the verifier follows each pair of two.
     while count < INTERPRETER_FRAMES_MAX {
-        if frame == 0 {
+        // No frame, or the end of the row; an end of 0 is beyond every frame.
+        if frame.wrapping_sub(1) >= row_end.wrapping_sub(1) {
             return end(count, FRAMES_WHOLE);
         }
         // SAFETY: the caller's promise; the size is masked to the window's.
@@ -208,7 +235,9 @@ unsafe fn walk(notes: *mut Notes, interpreter: &Interpreter, task: Task) {
                 .cast::<InterpreterFrame>()
                 .add(count)
                 .write(InterpreterFrame { code, instruction });
-            frame = word(notes, interpreter.frame_previous);
+            let previous = word(notes, interpreter.frame_previous);
+            let distance = previous.wrapping_sub(frame) & link_mask;
+            frame = frame.wrapping_add(distance).wrapping_add(step);
         }
         count += 1;
     }

@@ -9,13 +9,14 @@ use connleak::{pipeline, process};
 pub type Target = fn(&[u8]);
 
 /// In the order they run.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("elf", stacks::elf),
     ("recording", pipeline::fuzz::recording),
     ("go_table", stacks::go_table),
     ("perf_map", stacks::perf_map),
     ("python_memory", stacks::python::memory),
     ("php_memory", stacks::php_memory),
+    ("ruby_memory", stacks::ruby::memory),
     ("node_stack", stacks::node_stack),
     ("symbols", stacks::symbols),
     ("code", stacks::code),

@@ -314,22 +314,19 @@ pub fn entries() -> Vec<Entry> {
                 calls(CAMEL_CASE, [""; 3]),
             )
         },
-        Entry {
-            shows: Shows::Note("Ruby methods have no names"),
-            ..entry(
-                "Ruby",
-                "redis gem",
-                "clients/leaks/redis_rb.rb",
-                |_| ruby(),
-                calls(
-                    SNAKE_CASE,
-                    [
-                        "client.ping",
-                        "client = get_client(",
-                        "handle_order(host, port.to_i)",
-                    ],
-                ),
-            )
-        },
+        entry(
+            "Ruby",
+            "redis gem",
+            "clients/leaks/redis_rb.rb",
+            |_| ruby(),
+            calls(
+                SNAKE_CASE,
+                [
+                    "client.ping",
+                    "client = get_client(",
+                    "handle_order(host, port.to_i)",
+                ],
+            ),
+        ),
     ]
 }

@@ -213,6 +213,7 @@ pub enum FrameKind {
     Native,
     Python,
     Php,
+    Ruby,
     Go,
     Node,
     Jit,

@@ -1,7 +1,7 @@
 //! An interpreter: where one process keeps the frame list of the thread that runs.
 //!
-//! The same walk serves every runtime whose frames are linked: a root, a frame, the frame that
-//! called it. Userspace finds the offsets, the kernel side follows them.
+//! The same walk serves every runtime whose frames are linked or stand in a row: a root, a frame, the
+//! frame that called it. Userspace finds the offsets, the kernel side follows them.
 
 /// Frames taken at most.
 pub const INTERPRETER_FRAMES_MAX: usize = 64;
@@ -18,6 +18,11 @@ pub const HAS_OWNER: u32 = 1 << 2;
 pub const INSTRUCTION_I32: u32 = 1 << 3;
 /// `Interpreter::flags`: the root is the first frame's own slot: there is no state.
 pub const ROOT_IS_FRAME: u32 = 1 << 4;
+/// `Interpreter::flags`: the state has its thread's pointer in another struct, at
+/// `Interpreter::state_owner`.
+pub const HAS_THREAD_STRUCT: u32 = 1 << 5;
+/// `Interpreter::flags`: and that struct in one more, at `Interpreter::owner_native`.
+pub const HAS_NATIVE_STRUCT: u32 = 1 << 6;
 
 /// From this value on, `frame_owner` says that the frame stands for C code.
 pub const OWNED_BY_C: u8 = 3;
@@ -34,7 +39,8 @@ pub struct Interpreter {
     /// Userspace's name for what it knows of the runtime; comes back with each stack.
     pub runtime: u32,
     pub flags: u32,
-    /// In the state: the thread pointer once more, so that a wrong root is noticed.
+    /// In the state, or the last struct that it leads to: the thread pointer once more, so that a
+    /// wrong root is noticed.
     pub state_thread: u16,
     /// In the state: the innermost frame, or the struct that has it.
     pub state_frame: u16,
@@ -46,6 +52,16 @@ pub struct Interpreter {
     pub frame_owner: u16,
     /// How much of a frame is read.
     pub frame_bytes: u16,
+    /// In the state: the struct of its thread.
+    pub state_owner: u16,
+    /// In that struct: the one of the native thread.
+    pub owner_native: u16,
+    /// In the state: where the stack that frames stand on begins; its size in words follows.
+    pub state_stack: u16,
+    /// From a frame to the one that called it where they stand in a row, else 0.
+    pub frame_step: u16,
+    /// All ones where `frame_previous` leads to the frame that called, 0 where frames stand in a row.
+    pub link_mask: u64,
 }
 
 /// `ConnectEvent::frames_end`: no interpreter is known for this process.
@@ -74,7 +90,7 @@ pub struct InterpreterFrame {
 }
 
 const _: () = {
-    assert!(size_of::<Interpreter>() == 40);
+    assert!(size_of::<Interpreter>() == 56);
     assert!(size_of::<InterpreterFrame>() == 16);
 };
 

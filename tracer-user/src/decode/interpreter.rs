@@ -3,14 +3,15 @@
 use tracer_ebpf::abi::{
     event::ConnectEvent,
     interpreter::{
-        CODE_BITS, FRAMES_BOUNDED, FRAMES_FAULT, FRAMES_NO_STATE, FRAMES_WHOLE, HAS_CFRAME,
-        HAS_OWNER, INSTRUCTION_I32, INTERPRETER_FRAMES_MAX, Interpreter, InterpreterFrame,
-        OWNED_BY_C, OWNER_SHIFT, ROOT_ABSOLUTE, ROOT_IS_FRAME,
+        CODE_BITS, FRAMES_BOUNDED, FRAMES_FAULT, FRAMES_NO_STATE, FRAMES_WHOLE,
+        HAS_CFRAME, HAS_NATIVE_STRUCT, HAS_OWNER, HAS_THREAD_STRUCT, INSTRUCTION_I32,
+        INTERPRETER_FRAMES_MAX, Interpreter, InterpreterFrame, OWNED_BY_C, OWNER_SHIFT,
+        ROOT_ABSOLUTE, ROOT_IS_FRAME,
     },
 };
 
 use super::wire;
-use crate::stacks::{Announcement, FrameSample, FramesEnd, Root};
+use crate::stacks::{Announcement, Caller, FrameSample, FramesEnd, Root};
 
 /// The frames of `event`; `bytes` begin with them.
 pub(super) fn frames(event: &ConnectEvent, bytes: &[u8]) -> FrameSample {
@@ -45,9 +46,16 @@ pub fn order(announcement: &Announcement) -> Interpreter {
         Root::Thread(offset) => (offset as u64, 0),
         Root::Address(address) => (address, ROOT_ABSOLUTE | ROOT_IS_FRAME),
     };
+    let (frame_previous, link_mask, state_stack, frame_step) = match layout.caller {
+        Caller::Linked { previous } => (previous, u64::MAX, 0, 0),
+        Caller::Next {
+            state_stack,
+            frame_bytes,
+        } => (0, 0, state_stack, frame_bytes),
+    };
     let last = layout
         .frame_code
-        .max(layout.frame_previous)
+        .max(frame_previous)
         .max(layout.frame_instruction)
         .max(layout.frame_owner.map_or(0, |owner| owner & !7));
     Interpreter {
@@ -55,6 +63,8 @@ pub fn order(announcement: &Announcement) -> Interpreter {
         root,
         runtime: announcement.runtime,
         flags: root_flags
+            | flag(layout.state_owner.is_some(), HAS_THREAD_STRUCT)
+            | flag(layout.owner_native.is_some(), HAS_NATIVE_STRUCT)
             | flag(layout.cframe_frame.is_some(), HAS_CFRAME)
             | flag(layout.frame_owner.is_some(), HAS_OWNER)
             | flag(layout.instruction_is_i32, INSTRUCTION_I32),
@@ -62,9 +72,14 @@ pub fn order(announcement: &Announcement) -> Interpreter {
         state_frame: layout.state_frame,
         cframe_frame: layout.cframe_frame.unwrap_or(0),
         frame_code: layout.frame_code,
-        frame_previous: layout.frame_previous,
+        frame_previous,
         frame_instruction: layout.frame_instruction,
         frame_owner: layout.frame_owner.unwrap_or(0),
         frame_bytes: last + 8,
+        state_owner: layout.state_owner.unwrap_or(0),
+        owner_native: layout.owner_native.unwrap_or(0),
+        state_stack,
+        frame_step,
+        link_mask,
     }
 }

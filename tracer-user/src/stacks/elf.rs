@@ -18,6 +18,7 @@ const SEGMENT_HEADER_BYTES: u64 = 56;
 const PT_LOAD: u32 = 1;
 const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
 const SEGMENT_EXECUTABLE: u32 = 1;
+const SEGMENT_WRITABLE: u32 = 2;
 const SHT_NOBITS: u32 = 8;
 const SHF_COMPRESSED: u64 = 1 << 11;
 #[cfg(target_arch = "aarch64")]
@@ -100,6 +101,7 @@ pub(super) struct Segment {
     pub(super) offset: u64,
     pub(super) address: u64,
     pub(super) file_bytes: u64,
+    memory_bytes: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -218,6 +220,14 @@ impl Elf {
             .copied()
     }
 
+    /// Where the file keeps its variables: address and size, those that begin as zeroes included.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.segments
+            .iter()
+            .filter(|segment| segment.kind == PT_LOAD && segment.flags & SEGMENT_WRITABLE != 0)
+            .map(|segment| (segment.address, segment.memory_bytes))
+    }
+
     pub(super) fn load_segment_at(&self, address: u64) -> Option<Segment> {
         let mut segments = self.segments.iter();
         segments
@@ -259,6 +269,7 @@ fn parse_segments(source: &ElfSource, header: &[u8]) -> Result<Vec<Segment>, Elf
         offset: u64_at(raw, 8),
         address: u64_at(raw, 16),
         file_bytes: u64_at(raw, 32),
+        memory_bytes: u64_at(raw, 40),
     };
     Ok(table
         .chunks_exact(SEGMENT_HEADER_BYTES as usize)

@@ -16,6 +16,7 @@ use super::resolver::start_ticks;
 use super::{FrameSample, ProcessKey, Registers, Resolver, ResolverConfig, StackSample};
 
 pub use super::python::fuzz as python;
+pub use super::ruby::fuzz as ruby;
 
 const KEY: ProcessKey = ProcessKey {
     pid: u32::MAX,

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use super::modules::{Mapping, executables_named};
-use super::php;
-use super::python::{self, CodeReader, Looked};
+use super::python::{self, Looked};
 use super::resolver::{is_started_at, start_ticks};
 use super::{Frame, ProcessKey};
+use super::{php, ruby};
 
 /// Where the walk begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,15 +22,29 @@ pub enum Root {
     Address(u64),
 }
 
+/// Where a frame's caller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// At the address that the frame has at this offset.
+    Linked { previous: u16 },
+    /// Right behind the frame, up to the end of the stack: the state has its beginning at
+    /// `state_stack`, and then its size in words.
+    Next { state_stack: u16, frame_bytes: u16 },
+}
+
 /// How the kernel side follows the frames of one process. Offsets in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameLayout {
     pub root: Root,
+    /// From the state to the struct of its thread, and from there to the native thread's, where the
+    /// thread pointer is not in the state itself.
+    pub state_owner: Option<u16>,
+    pub owner_native: Option<u16>,
     pub state_thread: u16,
     pub state_frame: u16,
     pub cframe_frame: Option<u16>,
     pub frame_code: u16,
-    pub frame_previous: u16,
+    pub caller: Caller,
     pub frame_instruction: u16,
     pub instruction_is_i32: bool,
     pub frame_owner: Option<u16>,
@@ -104,6 +118,7 @@ const LATE: usize = 3;
 enum Runtime {
     Python(python::Runtime),
     Php,
+    Ruby(ruby::Runtime),
 }
 
 /// Finds whichever interpreter a process runs.
@@ -111,6 +126,14 @@ enum Runtime {
 struct Discovery {
     python: python::Discovery,
     php: php::Discovery,
+    ruby: ruby::Discovery,
+}
+
+/// Names what the frames of each runtime ran.
+#[derive(Default)]
+struct CodeReaders {
+    python: python::CodeReader,
+    ruby: ruby::CodeReader,
 }
 
 impl Discovery {
@@ -120,20 +143,25 @@ impl Discovery {
         process_dir: &Path,
         mappings: &[Mapping],
     ) -> Looked<(Runtime, FrameLayout)> {
-        match self.python.look(pid, process_dir, mappings) {
-            Looked::Nothing => {
-                let found = self.php.look(pid, process_dir, mappings);
-                found.map(|layout| (Runtime::Php, layout))
-            }
-            found => found.map(|(runtime, layout)| (Runtime::Python(runtime), layout)),
+        let python = self.python.look(pid, process_dir, mappings);
+        if !matches!(python, Looked::Nothing) {
+            return python.map(|(runtime, layout)| (Runtime::Python(runtime), layout));
         }
+        let php = self.php.look(pid, process_dir, mappings);
+        if !matches!(php, Looked::Nothing) {
+            return php.map(|layout| (Runtime::Php, layout));
+        }
+        let ruby = self.ruby.look(pid, process_dir, mappings);
+        ruby.map(|(runtime, layout)| (Runtime::Ruby(runtime), layout))
     }
 }
 
 /// What a process maps of files that may be an interpreter; `None` if it ended.
 fn interpreters_mapped(process_dir: &Path) -> Option<Vec<Mapping>> {
     executables_named(process_dir, |name| {
-        python::Discovery::may_be(name) || php::Discovery::may_be(name)
+        python::Discovery::may_be(name)
+            || php::Discovery::may_be(name)
+            || ruby::Discovery::may_be(name)
     })
 }
 
@@ -193,7 +221,7 @@ enum Job {
 pub(super) struct Interpreters {
     jobs: SyncSender<Job>,
     runtimes: Arc<Runtimes>,
-    code: CodeReader,
+    code: CodeReaders,
     looked: HashMap<ProcessKey, Instant>,
 }
 
@@ -213,7 +241,7 @@ impl Interpreters {
         Ok(Self {
             jobs,
             runtimes,
-            code: CodeReader::default(),
+            code: CodeReaders::default(),
             looked: HashMap::new(),
         })
     }
@@ -239,12 +267,11 @@ impl Interpreters {
         }
         match self.runtimes.get(sample.runtime) {
             Some(runtime) => {
+                let (number, pid, frames) = (sample.runtime, process.pid, &sample.frames);
                 let frames = match &*runtime {
-                    Runtime::Python(python) => {
-                        self.code
-                            .name(python, sample.runtime, process.pid, &sample.frames)
-                    }
-                    Runtime::Php => php::name(process.pid, &sample.frames),
+                    Runtime::Python(python) => self.code.python.name(python, number, pid, frames),
+                    Runtime::Php => php::name(pid, frames),
+                    Runtime::Ruby(ruby) => self.code.ruby.name(ruby, number, pid, frames),
                 };
                 for frame in frames {
                     named.unnamed += usize::from(frame.function.is_none());

@@ -1,6 +1,6 @@
 //! The library rules: which frames are not the user's own code, as data.
 
-use super::FrameKind::{self, Go, Jit, Native, Node, Php, Python};
+use super::FrameKind::{self, Go, Jit, Native, Node, Php, Python, Ruby};
 use crate::config::Subject::{self, File, Function, Module};
 
 /// Runtimes (all if empty), what is looked at, patterns.
@@ -18,6 +18,7 @@ pub(super) const LIBRARY_RULES: &[LibraryRule] = &[
     (&[Go], File, GO_FILES),
     (&[Python], File, PYTHON_FILES),
     (&[Php], File, PHP_FILES),
+    (&[Ruby], File, RUBY_FILES),
     (&[Node], File, NODE_FILES),
 ];
 
@@ -74,6 +75,8 @@ const INTERPRETER_MODULES: &[&str] = &[
     "ruby2*",
     "ruby3*",
     "libruby*",
+    "*/ruby/*.so",
+    "*/gems/*.so",
     "java",
     "libjvm.so*",
     "libjava.so*",
@@ -282,5 +285,15 @@ const PYTHON_FILES: &[&str] = &[
 ];
 
 const PHP_FILES: &[&str] = &["*/vendor/*", "/usr/share/php/*", "phar://*"];
+
+/// Ruby's own library, what a distribution adds to it, and gems wherever they are installed.
+const RUBY_FILES: &[&str] = &[
+    "<internal:*",
+    "*/lib/ruby/*",
+    "*/share/ruby/*",
+    "*/share/rubygems-integration/*",
+    "*/gems/*",
+    "*/vendor/bundle/*",
+];
 
 const NODE_FILES: &[&str] = &["*/node_modules/*", "node:*"];

@@ -7,7 +7,7 @@ use super::{Frame, FrameKind, Stack};
 
 /// Names of the modules that are the interpreter: its C frames stand for the frames they run. With
 /// a slash, whole paths.
-const INTERPRETER_MODULES: [(FrameKind, &[&str]); 2] = [
+const INTERPRETER_MODULES: [(FrameKind, &[&str]); 3] = [
     (
         FrameKind::Python,
         &["python3*", "libpython3*", "*.cpython-3*.so", "*.abi3.so"],
@@ -16,18 +16,12 @@ const INTERPRETER_MODULES: [(FrameKind, &[&str]); 2] = [
         FrameKind::Php,
         &["php", "php8*", "php-fpm*", "libphp*", "*/php/2*/*.so"],
     ),
-];
-/// Runtimes whose frames are not read, and what a person can do.
-const OPAQUE_RUNTIMES: [(&[&str], &str); 2] = [
     (
-        node::MODULES,
-        "Node connects from its event loop: no caller is on the stack; `connleak node-preload` has it told",
-    ),
-    (
-        &["ruby", "ruby2*", "ruby3*", "libruby*"],
-        "Ruby methods have no names: only the interpreter's C frames are read",
+        FrameKind::Ruby,
+        &["ruby", "ruby2*", "ruby3*", "libruby*", "*/ruby/*.so", "*/gems/*.so"],
     ),
 ];
+const NODE: &str = "Node connects from its event loop: no caller is on the stack; `connleak node-preload` has it told";
 /// Where a process or a thread begins, which says nothing once its first Python frame is known.
 const ROOTS: [&str; 9] = [
     "_start",
@@ -57,11 +51,12 @@ pub(super) fn merge(native: Stack, interpreter: NamedFrames) -> Stack {
             };
             let language = match language {
                 FrameKind::Php => "PHP",
+                FrameKind::Ruby => "Ruby",
                 _ => "Python",
             };
             add_note(&mut stack.note, &format!("no {language} frames: {cause}"));
-        } else if let Some(why) = opaque_runtime(&stack.frames) {
-            add_note(&mut stack.note, why);
+        } else if is_node(&stack.frames) {
+            add_note(&mut stack.note, NODE);
         }
         return stack;
     }
@@ -124,13 +119,10 @@ fn interpreter_of(frame: &Frame) -> Option<FrameKind> {
         .map(|(language, _)| *language)
 }
 
-/// What is to be said of a runtime that nothing is read of.
-fn opaque_runtime(frames: &[Frame]) -> Option<&'static str> {
-    let modules = || frames.iter().filter_map(|frame| frame.module.as_deref());
-    OPAQUE_RUNTIMES
-        .iter()
-        .find(|(patterns, _)| modules().any(|module| is_module(module, patterns)))
-        .map(|(_, why)| *why)
+/// Whether Node ran, whose frames are not read.
+fn is_node(frames: &[Frame]) -> bool {
+    let mut modules = frames.iter().filter_map(|frame| frame.module.as_deref());
+    modules.any(|module| is_module(module, node::MODULES))
 }
 
 fn is_module(module: &str, patterns: &[&str]) -> bool {
@@ -257,7 +249,8 @@ mod tests {
             merge(stack, NamedFrames::default()).note.expect("a note")
         };
         assert!(note("uv__tcp_connect", "/usr/bin/node").contains("event loop"));
-        assert!(note("rb_funcallv", "/usr/lib/libruby-3.1.so.3.1").contains("Ruby"));
+        let ruby = "/usr/lib/x86_64-linux-gnu/libruby-3.1.so.3.1";
+        assert!(note("rb_funcallv", ruby).contains("no Ruby frames"));
         assert!(note("execute_ex", "/usr/bin/php8.2").contains("no PHP frames"));
     }
 

@@ -8,7 +8,7 @@
 //! `perfmap` names code that a process compiled itself, `java` has a JVM write it. `resolver` wires them, `background` runs it and keeps what comes out in `shared`. `site`, `library` and `glob` then say which frame is the user's own.
 //!
 //! `interpreters` finds the processes that run one and has the kernel side walk its frames; `python`
-//! knows CPython, `php` PHP; `node` reads what a Node process tells of itself. Names of such frames are read before anything slow, on the ring's thread; `merge`
+//! knows CPython, `php` PHP, `ruby` Ruby, and what was read of code stays in `known_code`; `node` reads what a Node process tells of itself. Names of such frames are read before anything slow, on the ring's thread; `merge`
 //! then replaces the interpreter's own C frames, told by their module, by the frames they ran. Everything a target can write (memory, ELF
 //! files, debug information) is hostile input read by root: bounded, copied, never followed by name.
 
@@ -30,6 +30,7 @@ mod image;
 mod images;
 mod interpreters;
 mod java;
+mod known_code;
 mod known_sites;
 mod library;
 mod merge;
@@ -40,6 +41,7 @@ mod perfmap;
 mod php;
 mod python;
 mod resolver;
+mod ruby;
 mod shared;
 mod site;
 mod symbolize;
@@ -50,7 +52,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::process::ProcessKey;
 pub use background::Background;
-pub use interpreters::{Announcement, FrameLayout, FrameSample, FramesEnd, Root};
+pub use interpreters::{Announcement, Caller, FrameLayout, FrameSample, FramesEnd, Root};
 pub use known_sites::KnownSites;
 pub use node::preload as node_preload;
 pub use resolver::{Resolver, ResolverConfig};
@@ -86,6 +88,7 @@ pub enum FrameKind {
     Native,
     Python,
     Php,
+    Ruby,
     Go,
     Node,
     Jit,

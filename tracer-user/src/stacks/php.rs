@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::elf::{Elf, ElfSource, u16_at, u32_at, u64_at};
-use super::interpreters::{FrameLayout, Root};
+use super::interpreters::{Caller, FrameLayout, Root};
 use super::modules::{Mapping, open_mapped};
 use super::python::{Looked, Memory};
 use super::{Frame, FrameKind};
@@ -160,11 +160,15 @@ fn is_table_of_names(memory: Memory, at: u64) -> bool {
 fn layout(globals: u64) -> FrameLayout {
     FrameLayout {
         root: Root::Address(globals + CURRENT_FRAME),
+        state_owner: None,
+        owner_native: None,
         state_thread: 0,
         state_frame: 0,
         cframe_frame: None,
         frame_code: FRAME_FUNCTION,
-        frame_previous: FRAME_PREVIOUS,
+        caller: Caller::Linked {
+            previous: FRAME_PREVIOUS,
+        },
         frame_instruction: FRAME_OPLINE,
         instruction_is_i32: false,
         frame_owner: None,

@@ -296,6 +296,22 @@ mod tests {
     }
 
     #[test]
+    fn ruby_sites_skip_gems_and_the_library_of_the_language() {
+        let ruby = |function: &str, file: &str| frame(FrameKind::Ruby, function, file, "");
+        let frames = [
+            native("rsock_connect", "/usr/lib/x86_64-linux-gnu/ruby/3.1.0/socket.so"),
+            ruby("tcp", "/usr/lib/ruby/3.1.0/socket.rb"),
+            ruby("connect", "/usr/share/rubygems-integration/all/gems/a-1/a.rb"),
+            ruby("connect", "/usr/lib/ruby/vendor_ruby/redis/client.rb"),
+            ruby("ping", "/usr/local/bundle/gems/redis-5.0.6/lib/redis.rb"),
+            ruby("loop", "<internal:kernel>"),
+            ruby("block in get_client", "/srv/orders.rb"),
+            ruby("main", "/srv/orders.rb"),
+        ];
+        assert_eq!(site_of(&frames), "orders.rb:7 block in get_client");
+    }
+
+    #[test]
     fn extra_rules_decide_first() {
         let rule = |pattern: &str, application| SiteRule {
             subject: Subject::Function,

@@ -1,9 +1,9 @@
 //! Code objects: a pointer that the kernel side saw, turned into function, file and line.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::elf::{u32_at, u64_at};
+use super::super::known_code::{CodeKey, Held, KnownCode};
 use super::super::{Frame, FrameKind};
 use super::Runtime;
 use super::layout::Version;
@@ -21,7 +21,6 @@ const TABLE_MAX_BYTES: u64 = 256 << 10;
 /// `PyBytesObject`: size, hash, bytes.
 const BYTES_SIZE: usize = 16;
 const BYTES_DATA: u64 = 32;
-const CACHE_MAX_BYTES: usize = 16 << 20;
 
 /// Where a code object keeps what names it: CPython itself says so, for `co_*` to be readable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,37 +111,12 @@ struct CodeText {
 /// process each time: a code object may be freed, and another stand in its place.
 #[derive(Default)]
 pub(crate) struct CodeReader {
-    known: KnownCode,
+    known: KnownCode<CodeText>,
 }
 
-/// Runtime, PID and address of a code object.
-type CodeKey = (u32, u32, u64);
-
-/// What was read, bounded in bytes. Full, it begins anew: what runs is read again at once.
-#[derive(Default)]
-struct KnownCode {
-    texts: HashMap<CodeKey, Arc<CodeText>>,
-    bytes: usize,
-}
-
-impl KnownCode {
-    fn insert(&mut self, key: CodeKey, text: Arc<CodeText>) {
-        let bytes = text.bytes();
-        if self.bytes + bytes > CACHE_MAX_BYTES {
-            *self = Self::default();
-        }
-        self.bytes += bytes;
-        if let Some(old) = self.texts.insert(key, text) {
-            self.bytes -= old.bytes();
-        }
-    }
-}
-
-impl CodeText {
-    fn bytes(&self) -> usize {
-        const ENTRY_OVERHEAD_BYTES: usize = 64;
-        let texts = self.name.len() + self.file.len() + self.table.len();
-        size_of::<Self>() + ENTRY_OVERHEAD_BYTES + texts
+impl Held for CodeText {
+    fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.file.len() + self.table.len()
     }
 }
 
@@ -160,7 +134,7 @@ impl CodeReader {
         let parts = read_parts(memory, runtime, frames);
         for (&(code, instruction), parts) in frames.iter().zip(parts) {
             let key = (runtime_number, pid, code);
-            let text = parts.and_then(|parts| match self.known.texts.get(&key) {
+            let text = parts.and_then(|parts| match self.known.get(key) {
                 Some(text) if text.parts == parts => Some(Arc::clone(text)),
                 _ => self.read(memory, runtime, key, parts),
             });
@@ -286,44 +260,5 @@ fn frame(function: Option<&str>, file: Option<&str>, line: Option<u32>) -> Frame
         module: None,
         kind: FrameKind::Python,
         inlined: false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn code_of_a_process_that_makes_ever_more_of_it_stays_within_the_bound() {
-        let header = TextHeader::parse(&[0; text::HEADER_BYTES]);
-        let text = |table_bytes| {
-            Arc::new(CodeText {
-                parts: CodeParts {
-                    head: CodeHead {
-                        name: 0,
-                        file: 0,
-                        table: 0,
-                        first_line: 1,
-                    },
-                    name: header,
-                    file: header,
-                    table_bytes: 0,
-                    table_hash: 0,
-                },
-                name: "f".to_owned(),
-                file: String::new(),
-                table: vec![0; table_bytes],
-            })
-        };
-        let mut known = KnownCode::default();
-        for code in 0..1_000 {
-            // The same address again, as after a free, and another.
-            known.insert((1, 1, 0), text(TABLE_MAX_BYTES as usize));
-            known.insert((1, 1, code), text(1_000));
-            let held: usize = known.texts.values().map(|text| text.bytes()).sum();
-            assert_eq!(held, known.bytes);
-            assert!(known.bytes <= CACHE_MAX_BYTES);
-            assert!(known.texts.contains_key(&(1, 1, code)));
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The layout of one CPython version: where its structs keep what the walk and the names need.
 
 use super::super::elf::u64_at;
-use super::super::interpreters::{FrameLayout, Root};
+use super::super::interpreters::{Caller, FrameLayout, Root};
 
 /// CPython 3.`minor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,11 +134,15 @@ impl Layout {
         let frame = self.frame;
         FrameLayout {
             root: Root::Thread(slot),
+            state_owner: None,
+            owner_native: None,
             state_thread: frame.state_thread,
             state_frame: frame.state_frame,
             cframe_frame: frame.cframe_frame,
             frame_code: frame.code,
-            frame_previous: frame.previous,
+            caller: Caller::Linked {
+                previous: frame.previous,
+            },
             frame_instruction: frame.instruction,
             instruction_is_i32: frame.instruction_is_i32,
             frame_owner: frame.owner,

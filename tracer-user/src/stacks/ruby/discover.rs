@@ -1,0 +1,167 @@
+//! Discovery: from a PID to the Ruby that it runs, by maps, ELF file and memory.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use super::super::elf::{Elf, ElfSource};
+use super::super::interpreters::FrameLayout;
+use super::super::modules::{Mapping, open_mapped};
+use super::super::php::symbol;
+use super::super::python::{Looked, Memory};
+use super::Runtime;
+use super::layout::{Layout, VERSION_BYTES};
+use super::machine::{find_slot, main_thread};
+
+const FILES_MAX: usize = 64;
+const TABLE_MAX_BYTES: u64 = 64 << 20;
+/// What a thread runs is another fiber at any moment.
+const READS_MAX: usize = 3;
+
+/// A file as long as nobody writes it.
+type FileKey = (u64, u64, u64, i64, i64);
+
+/// Addresses as the file has them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Symbols {
+    /// `ruby_api_version`
+    pub(super) version: u64,
+    /// `ruby_current_vm_ptr`, which 3.3 keeps to itself.
+    pub(super) machine: Option<u64>,
+    /// Address and size of each part that can be written.
+    pub(super) variables: Vec<(u64, u64)>,
+}
+
+struct RubyFile {
+    elf: Elf,
+    symbols: Symbols,
+}
+
+/// Remembers the symbols of the files it has seen.
+#[derive(Default)]
+pub(crate) struct Discovery {
+    files: HashMap<FileKey, Option<Rc<RubyFile>>>,
+}
+
+impl Discovery {
+    /// Whether a file of this name may be Ruby: `libruby-3.1.so.3.1`, `ruby3.1`, `ruby`.
+    pub(crate) fn may_be(name: &[u8]) -> bool {
+        name == b"ruby"
+            || [&b"libruby"[..], b"ruby2", b"ruby3"]
+                .iter()
+                .any(|begin| name.starts_with(begin))
+    }
+
+    /// Looks through what a process maps of files that may be an interpreter.
+    pub(crate) fn look(
+        &mut self,
+        pid: u32,
+        process_dir: &Path,
+        mappings: &[Mapping],
+    ) -> Looked<(Runtime, FrameLayout)> {
+        let mut looked = Looked::Nothing;
+        for mapping in mappings {
+            let name = mapping.file_name();
+            if !Self::may_be(name.as_bytes()) {
+                continue;
+            }
+            let found = match self.file(process_dir, mapping) {
+                Some(file) => match file.elf.bias(mapping.range.start, mapping.offset) {
+                    Some(bias) => find(Memory::of(pid), &file.symbols, bias, name),
+                    None => continue,
+                },
+                None if name.starts_with("lib") => {
+                    Looked::Refused(format!("{name} does not tell its version"))
+                }
+                // A program without the symbols is one whose library is about to be mapped.
+                None => Looked::NotYet,
+            };
+            match (&looked, found) {
+                (_, found @ Looked::Found(_)) => return found,
+                (Looked::Refused(_), _) => {}
+                (_, other) => looked = other,
+            }
+        }
+        looked
+    }
+
+    fn file(&mut self, process_dir: &Path, mapping: &Mapping) -> Option<Rc<RubyFile>> {
+        let file = open_mapped(process_dir, mapping).ok()?;
+        let of = file.metadata().ok()?;
+        let key = (of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec());
+        if let Some(known) = self.files.get(&key) {
+            return known.clone();
+        }
+        if self.files.len() >= FILES_MAX {
+            self.files.clear();
+        }
+        let read = read_file(file).map(Rc::new);
+        self.files.insert(key, read.clone());
+        read
+    }
+}
+
+fn read_file(file: File) -> Option<RubyFile> {
+    let source = ElfSource::from_file(file).ok()?;
+    let elf = Elf::parse(&source).ok()?;
+    let read = |name| {
+        let section = elf.section(name)?;
+        let (offset, bytes) = (section.offset, section.size_bytes);
+        source.read("symbols", offset, bytes, TABLE_MAX_BYTES).ok()
+    };
+    let tables = [(".dynsym", ".dynstr"), (".symtab", ".strtab")];
+    let tables: Vec<_> = tables
+        .iter()
+        .filter_map(|(table, names)| Some((read(table)?, read(names)?)))
+        .collect();
+    let address = |wanted| {
+        let tables = tables.iter();
+        tables
+            .filter_map(|(table, names)| symbol(table, names, wanted))
+            .next()
+    };
+    let symbols = Symbols {
+        version: address(b"ruby_api_version\0")?,
+        machine: address(b"ruby_current_vm_ptr\0"),
+        variables: elf.variables().collect(),
+    };
+    Some(RubyFile {
+        elf: elf.without_sections(),
+        symbols,
+    })
+}
+
+pub(super) fn find(
+    memory: Memory,
+    symbols: &Symbols,
+    bias: u64,
+    name: &str,
+) -> Looked<(Runtime, FrameLayout)> {
+    let at = |address: u64| address.wrapping_add(bias);
+    let Some(version) = memory.read(at(symbols.version), VERSION_BYTES) else {
+        return Looked::NotYet;
+    };
+    let layout = match Layout::of(&version, name) {
+        Ok(layout) => layout,
+        Err(cause) => return Looked::Refused(cause),
+    };
+    let variables = symbols.variables.iter();
+    let variables: Vec<_> = variables
+        .map(|(address, bytes)| (at(*address), *bytes))
+        .collect();
+    let pointer = symbols.machine.map(at);
+    for _ in 0..READS_MAX {
+        let Some(main) = main_thread(memory, &layout, pointer, &variables) else {
+            return Looked::NotYet;
+        };
+        if let Some(slot) = find_slot(memory, &layout, main) {
+            return Looked::Found((Runtime { layout }, layout.frames(slot)));
+        }
+    }
+    // As where another program loads libruby while it runs.
+    Looked::Refused(format!(
+        "where {name} keeps what a thread runs was not found"
+    ))
+}
