@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context, Result};
 use connleak_tests::peer::Peer;
-use connleak_tests::python::{self, Python};
+use connleak_tests::python;
 use connleak_tests::tracer::Tracer;
 
 /// Within the usual limit of open files, with the peer's ends in the same process.
@@ -124,7 +124,7 @@ fn main() -> Result<()> {
     for python in python::interpreters()? {
         let walk = |stack_bytes: &str| {
             let prepare = |to| {
-                let mut program = Python::start(&python, to, "deep", CONNECTS)?;
+                let mut program = python::start(&python, to, "deep", CONNECTS)?;
                 Ok(move || program.go().map(drop))
             };
             least(&["--stack-bytes", stack_bytes], prepare)

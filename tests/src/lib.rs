@@ -19,6 +19,7 @@
 pub mod actor;
 pub mod address;
 pub mod browser;
+pub mod chains;
 pub mod child;
 pub mod client;
 pub mod cluster;
@@ -41,6 +42,7 @@ pub mod prometheus;
 pub mod pty;
 pub mod python;
 pub mod report;
+pub mod ruby;
 pub mod scene;
 pub mod script;
 pub mod server;

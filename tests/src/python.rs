@@ -1,14 +1,13 @@
 //! A Python program that logs its own call chain at each connect, under any Python of the machine.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::{child, place};
+use crate::chains::ChainLogger;
+use crate::place;
 
 /// A CPython that connleak knows, and where the packages for its version lie.
 #[derive(Clone, Debug)]
@@ -81,87 +80,29 @@ fn of_the_guest() -> Vec<Interpreter> {
         .collect()
 }
 
-/// Call chains, innermost first (`function:line`), and how many connections have each.
-pub type Chains = BTreeMap<Vec<String>, u64>;
-
-/// The program, ready to connect.
-pub struct Python {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Python {
-    /// Starts the program and waits until it is up. It connects when told to.
-    pub fn start(python: &Interpreter, to: SocketAddr, way: &str, count: u32) -> Result<Self> {
-        let script = match std::env::var_os("CONNLEAK_CLIENTS") {
-            Some(dir) => PathBuf::from(dir).join("python_frames.py"),
-            None => place::client_sources().join("python_frames.py"),
-        };
-        let mut command = Command::new(&python.program);
-        command.arg(script);
-        command.args([to.ip().to_string(), to.port().to_string()]);
-        command.args([way, &count.to_string()]);
-        if let Some(library) = &python.library {
-            // An embedder says where the standard library lies.
-            let prefix = library
-                .ancestors()
-                .nth(2)
-                .context("a library has a prefix")?;
-            command.env("EMBEDDED_LIBRARY", library);
-            command.env("PYTHONHOME", prefix);
-        }
-        if let Some(packages) = &python.packages {
-            command.env("PYTHONPATH", packages);
-        }
-        // The cache of compiled files would be written into the sources.
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
-        let mut child = child::bound(&mut command)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("failed to start {command:?}"))?;
-        let stdin = child.stdin.take();
-        let stdout = child.stdout.take().context("stdout is piped")?;
-        let mut python = Self {
-            child,
-            stdin,
-            lines: BufReader::new(stdout).lines(),
-        };
-        ensure!(python.line()? == "up", "{command:?} did not come up");
-        Ok(python)
+/// Starts the program and waits until it is up. It connects when told to.
+pub fn start(python: &Interpreter, to: SocketAddr, way: &str, count: u32) -> Result<ChainLogger> {
+    let script = match std::env::var_os("CONNLEAK_CLIENTS") {
+        Some(dir) => PathBuf::from(dir).join("python_frames.py"),
+        None => place::client_sources().join("python_frames.py"),
+    };
+    let mut command = Command::new(&python.program);
+    command.arg(script);
+    command.args([to.ip().to_string(), to.port().to_string()]);
+    command.args([way, &count.to_string()]);
+    if let Some(library) = &python.library {
+        // An embedder says where the standard library lies.
+        let prefix = library
+            .ancestors()
+            .nth(2)
+            .context("a library has a prefix")?;
+        command.env("EMBEDDED_LIBRARY", library);
+        command.env("PYTHONHOME", prefix);
     }
-
-    /// Has it connect. Returns the process that did, and what it logged.
-    pub fn go(&mut self) -> Result<(u32, Chains)> {
-        let stdin = self.stdin.as_mut().context("stdin is piped")?;
-        stdin.write_all(b"go\n")?;
-        stdin.flush()?;
-        let first = self.line()?;
-        let pid = first
-            .strip_prefix("pid ")
-            .with_context(|| format!("{first:?} is no pid"))?
-            .parse()?;
-        let mut chains = Chains::new();
-        loop {
-            let line = self.line()?;
-            if line == "ready" {
-                return Ok((pid, chains));
-            }
-            let chain = line.split(' ').map(str::to_owned).collect();
-            *chains.entry(chain).or_default() += 1;
-        }
+    if let Some(packages) = &python.packages {
+        command.env("PYTHONPATH", packages);
     }
-
-    fn line(&mut self) -> Result<String> {
-        Ok(self.lines.next().context("the program ended")??)
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        // A forked child ends with its stdin.
-        drop(self.stdin.take());
-        let _ = self.child.wait();
-    }
+    // The cache of compiled files would be written into the sources.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    ChainLogger::start(command)
 }

@@ -1,8 +1,9 @@
 //! Python stacks: every chain is the one that the program itself saw at its connect.
 
 use anyhow::{Context, Result, ensure};
+use connleak_tests::chains::Chains;
 use connleak_tests::gate::{self, Need};
-use connleak_tests::python::{self, Chains, Interpreter, Python};
+use connleak_tests::python::{self, Interpreter};
 use connleak_tests::report::{FrameKind, Report, StackGroup};
 use connleak_tests::server::RedisServer;
 use connleak_tests::tracer::Tracer;
@@ -28,7 +29,7 @@ fn traced_under(pythons: Vec<Interpreter>, way: &str, count: u32) -> Result<(Rep
     let mut programs = Vec::new();
     for python in pythons {
         let program =
-            Python::start(&python, server.v4(), way, count).with_context(|| python.name.clone())?;
+            python::start(&python, server.v4(), way, count).with_context(|| python.name.clone())?;
         programs.push((python.name, program));
     }
     let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
@@ -127,7 +128,7 @@ fn a_python_that_starts_while_traced_is_named_within_a_second() -> Result<()> {
     let mut programs = Vec::new();
     for python in python::interpreters()? {
         // It waits a second before it connects.
-        let program = Python::start(&python, server.v4(), "late", 3)?;
+        let program = python::start(&python, server.v4(), "late", 3)?;
         programs.push((python.name, program));
     }
     let mut runs = Vec::new();

@@ -18,7 +18,14 @@ const INTERPRETER_MODULES: [(FrameKind, &[&str]); 3] = [
     ),
     (
         FrameKind::Ruby,
-        &["ruby", "ruby2*", "ruby3*", "libruby*", "*/ruby/*.so", "*/gems/*.so"],
+        &[
+            "ruby",
+            "ruby2*",
+            "ruby3*",
+            "libruby*",
+            "*/ruby/*.so",
+            "*/gems/*.so",
+        ],
     ),
 ];
 const NODE: &str = "Node connects from its event loop: no caller is on the stack; `connleak node-preload` has it told";

@@ -299,9 +299,15 @@ mod tests {
     fn ruby_sites_skip_gems_and_the_library_of_the_language() {
         let ruby = |function: &str, file: &str| frame(FrameKind::Ruby, function, file, "");
         let frames = [
-            native("rsock_connect", "/usr/lib/x86_64-linux-gnu/ruby/3.1.0/socket.so"),
+            native(
+                "rsock_connect",
+                "/usr/lib/x86_64-linux-gnu/ruby/3.1.0/socket.so",
+            ),
             ruby("tcp", "/usr/lib/ruby/3.1.0/socket.rb"),
-            ruby("connect", "/usr/share/rubygems-integration/all/gems/a-1/a.rb"),
+            ruby(
+                "connect",
+                "/usr/share/rubygems-integration/all/gems/a-1/a.rb",
+            ),
             ruby("connect", "/usr/lib/ruby/vendor_ruby/redis/client.rb"),
             ruby("ping", "/usr/local/bundle/gems/redis-5.0.6/lib/redis.rb"),
             ruby("loop", "<internal:kernel>"),

@@ -1,4 +1,4 @@
-//! What stands in a test machine: the tracer, the tests, a Redis and a Python.
+//! What stands in a test machine: the tracer, the tests, a Redis, a Python and a Ruby.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,12 @@ use super::matrix::Family;
 use super::protocol::{PLAN_PATH, Plan, Step, StepKind};
 
 /// Of the machine that builds; all are Debian's.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     "/usr/bin/redis-server",
     "/usr/bin/redis-cli",
     "/usr/bin/redis-benchmark",
     "/usr/bin/python3.11",
+    "/usr/bin/ruby3.1",
     "/usr/bin/ss",
     "/usr/sbin/ip",
     "/usr/bin/dash",
@@ -39,6 +40,14 @@ const PYTHON_LEFT_OUT: [&str; 9] = [
 ];
 /// What Debian's interpreter looks into on its own.
 const PYTHON_PACKAGES: &str = "/usr/lib/python3/dist-packages";
+/// What Ruby loads to open a socket; libraries of its own among them.
+const RUBY_FILES: [&str; 5] = [
+    "/usr/lib/ruby/3.1.0/socket.rb",
+    "/usr/lib/x86_64-linux-gnu/ruby/3.1.0/enc/encdb.so",
+    "/usr/lib/x86_64-linux-gnu/ruby/3.1.0/enc/trans/transdb.so",
+    "/usr/lib/x86_64-linux-gnu/ruby/3.1.0/io/wait.so",
+    "/usr/lib/x86_64-linux-gnu/ruby/3.1.0/socket.so",
+];
 /// `CONNLEAK_CLIENTS` in the machine.
 const CLIENTS: &str = "/clients";
 /// Longer than a test's own deadlines there (20 s, stretched fivefold), which say what was awaited,
@@ -65,7 +74,7 @@ pub(super) fn initramfs(
     root.program("init", tests.program("guest_init")?)?;
     let tracer = artifacts::stripped(workspace, "connleak", tracer)?;
     root.program("usr/bin/connleak", &tracer)?;
-    for program in PROGRAMS {
+    for program in PROGRAMS.into_iter().chain(RUBY_FILES) {
         root.program(program, Path::new(program))
             .context("the virtual machines' programs come from Debian: cargo xtask setup --vm")?;
     }

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use super::super::elf::u64_at;
 use super::super::python::Memory;
-use super::layout::{EXECUTION_FRAME, EXECUTION_STACK, Layout, THREAD_NEXT, THREAD_VM, VM_MAIN_THREAD};
+use super::layout::{
+    EXECUTION_FRAME, EXECUTION_STACK, Layout, THREAD_NEXT, THREAD_VM, VM_MAIN_THREAD,
+};
 use super::text::object_at;
 
 const THREAD_BYTES: usize = 96;
