@@ -160,8 +160,7 @@ pub(super) fn find(
             return Looked::Found((Runtime { layout }, layout.frames(slot)));
         }
     }
-    // As where another program loads libruby while it runs.
     Looked::Refused(format!(
-        "where {name} keeps what a thread runs was not found"
+        "the thread-local slot of {name} was not found, as where dlopen loaded it"
     ))
 }

@@ -23,8 +23,12 @@ pub(super) struct Lines {
 
 /// Of the index over so many positions.
 pub(super) fn index_bytes(positions: u32) -> u64 {
-    let blocks = u64::from(positions).saturating_sub(HEAD_POSITIONS);
-    HEAD_BYTES + blocks.div_ceil(BLOCK_POSITIONS) * BLOCK_BYTES
+    let positions = u64::from(positions);
+    match positions.checked_sub(HEAD_POSITIONS) {
+        // Of the head, too, there is no more than is needed.
+        None => positions.div_ceil(9) * 8,
+        Some(beyond) => HEAD_BYTES + beyond.div_ceil(BLOCK_POSITIONS) * BLOCK_BYTES,
+    }
 }
 
 impl Lines {
@@ -116,11 +120,15 @@ mod tests {
     proptest! {
         #[test]
         fn each_position_is_on_the_line_of_the_last_entry_before_it(
+            positions in prop_oneof![2_u32..80, 80_u32..3_000],
             starts in prop::collection::btree_set(1_u32..3_000, 1..120),
         ) {
-            let starts: Vec<u32> = std::iter::once(0).chain(starts).collect();
-            let lines = lines(&starts, 3_000);
-            for position in 0..3_000 {
+            let starts = starts.into_iter().map(|start| start % positions);
+            let mut starts: Vec<u32> = [0, 1].into_iter().chain(starts).collect();
+            starts.sort_unstable();
+            starts.dedup();
+            let lines = lines(&starts, positions);
+            for position in 0..positions {
                 let entry = starts.iter().filter(|start| **start <= position).count() as u32;
                 prop_assert_eq!(lines.line_at(position.into()), Some(entry * 10));
             }
