@@ -35,13 +35,14 @@ use systemd::SystemdGuest;
 use verified::Verified;
 
 /// What the machines are made of; also what `SystemdGuest` needs.
-const PACKAGES: [&str; 6] = [
+const PACKAGES: [&str; 7] = [
     "qemu-system-x86",
     "mmdebstrap",
     "e2fsprogs",
     "redis-server",
     "iproute2",
     "python3.11",
+    "ruby3.1",
 ];
 /// A fresh machine may still be installing what it came to be with.
 const LOCK_PATIENCE: [&str; 2] = ["-o", "DPkg::Lock::Timeout=600"];
