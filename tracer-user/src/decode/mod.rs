@@ -1,6 +1,7 @@
 //! Decoding: bytes of the kernel side become owned events. The kernel's own structs end here.
 
 pub mod event;
+pub mod glimpse;
 pub mod interpreter;
 pub mod open_file;
 pub mod recording;

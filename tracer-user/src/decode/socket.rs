@@ -151,6 +151,20 @@ pub struct Socket {
     pub no_stack: Option<NoStack>,
 }
 
+impl Opener {
+    pub fn from_record(record: &SocketRecord) -> Option<Self> {
+        (record.opener_tgid != 0).then_some(Self {
+            process: ProcessKey {
+                pid: record.opener_tgid,
+                start_time_ns: record.opener_start_ns,
+            },
+            tid: record.opener_tid,
+            uid: record.opener_uid,
+            comm: Comm(record.opener_comm),
+        })
+    }
+}
+
 impl Socket {
     pub fn from_record(id: u64, record: &SocketRecord) -> Self {
         let has = |flags: u8| record.flags & flags == flags;
@@ -164,15 +178,6 @@ impl Socket {
         ]
         .into_iter()
         .find_map(|(flag, cause)| has(flag).then_some(cause));
-        let opener = (record.opener_tgid != 0).then_some(Opener {
-            process: ProcessKey {
-                pid: record.opener_tgid,
-                start_time_ns: record.opener_start_ns,
-            },
-            tid: record.opener_tid,
-            uid: record.opener_uid,
-            comm: Comm(record.opener_comm),
-        });
         Self {
             id: SocketId(id),
             end: if has(SERVER_END) {
@@ -184,7 +189,7 @@ impl Socket {
             local: address(record.family, &record.local_addr, record.local_port),
             remote: address(record.family, &record.remote_addr, record.remote_port),
             netns: record.netns,
-            opener,
+            opener: Opener::from_record(record),
             opened_ns: time(record.opened_ns),
             established_ns: time(record.established_ns),
             released_ns: time(record.released_ns),

@@ -24,5 +24,5 @@ pub use iterators::Walk;
 pub use load::{Kernel, Options};
 pub use maps::{Counters, Interpreters, Maps};
 pub use probes::{Family, Hook, PERF_TRACEPOINT, PREEMPTED, Probes, ProgramCost};
-pub use ring::{BATCH, Ring};
+pub use ring::{Passes, Ring, Taken};
 pub use tracer_ebpf::abi::socket::SocketRecord;

@@ -25,7 +25,7 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// This part of the ring, and it fills.
 const FILLING_PART: u64 = 8;
 /// Whoever fills the ring faster than it is read must not keep the reader for ever.
-pub const BATCH: usize = 4096;
+const BATCH: usize = 4096;
 /// With so many in one pause, more will have come by the end of the next.
 const BUSY: usize = 32;
 /// Where many come and go, what was told so lately is looked at after the next pause. Of the sockets
@@ -38,6 +38,17 @@ const SHARED_BYTES: usize = 64 * SHARED_MAX_BYTES;
 /// What is taken goes back to the kernel side in such pieces, so that a full ring has room again
 /// before all of it is copied.
 const STRIDE_BYTES: u64 = 256 * 1024;
+
+/// Reads an entry where it lies. True if it need not be copied.
+pub type Passes<'a> = dyn FnMut(&[u8]) -> bool + 'a;
+
+/// What was taken off the ring at once.
+pub struct Taken {
+    /// Oldest first, those that were passed over left out.
+    pub notices: Vec<Bytes>,
+    /// There was no more.
+    pub is_all: bool,
+}
 
 pub struct Ring {
     fd: AsyncFd<OwnedFd>,
@@ -112,20 +123,21 @@ impl Ring {
     }
 
     /// Takes off all that is on the ring, oldest first, but not many more than [`BATCH`] entries at
-    /// once. The one copy of an event's life is made here.
+    /// once. The one copy of an event's life is made here, unless `passes` says that it was read
+    /// where it lies.
     ///
     /// The kernel side sends no notice of a socket whose latest notice the reader has not passed:
     /// what is looked up in its maps after this call is no older than the notices it returns.
-    pub fn take(&mut self) -> Vec<Bytes> {
+    pub fn take(&mut self, passes: &mut Passes<'_>) -> Taken {
         self.is_behind = false;
-        self.take_until(u64::MAX)
+        self.take_until(u64::MAX, passes)
     }
 
     /// As [`Ring::take`], for who comes again after the pause: where many wait, and did so the last
     /// time, the youngest are left for then, at least one. The kernel wakes us for an entry that is
     /// committed where we stand (`bpf_ringbuf_commit`): behind, we are left in peace until the pause
     /// is over.
-    pub fn take_for_now(&mut self) -> Vec<Bytes> {
+    pub fn take_for_now(&mut self, passes: &mut Passes<'_>) -> Taken {
         let settled_ns = clock::boot_ns().saturating_sub(YOUNG.as_nanos() as u64);
         let young = match self.is_filling() {
             true => None,
@@ -136,36 +148,54 @@ impl Ring {
         match young {
             Some(position) if is_lasting => {
                 self.is_behind = true;
-                self.take_until(position)
+                self.take_until(position, passes)
             }
-            _ => self.take(),
+            _ => self.take(passes),
         }
     }
 
-    fn take_until(&mut self, end: u64) -> Vec<Bytes> {
-        let mut taken = Vec::new();
+    fn take_until(&mut self, end: u64, passes: &mut Passes<'_>) -> Taken {
+        let (mut notices, mut count) = (Vec::new(), 0);
         // Again until there is nothing new: the kernel wakes nobody for an entry that it committed
         // before it could know how far we are.
-        while taken.len() < BATCH && self.take_stride(&mut taken, end) {}
+        let is_all = loop {
+            let Some(entries) = self.take_stride(&mut notices, end, passes) else {
+                break true;
+            };
+            count += entries;
+            if count >= BATCH {
+                break false;
+            }
+        };
         self.taken_at = Instant::now();
-        taken
+        Taken { notices, is_all }
     }
 
-    /// False if there was nothing.
-    fn take_stride(&mut self, taken: &mut Vec<Bytes>, end: u64) -> bool {
+    /// Returns how many entries it took off, copied or passed over; `None` if there was nothing.
+    fn take_stride(
+        &mut self,
+        notices: &mut Vec<Bytes>,
+        end: u64,
+        passes: &mut Passes<'_>,
+    ) -> Option<usize> {
         let mut entries = self.memory.entries(end);
         let start = entries.position();
+        let mut count = 0;
         while entries.position() - start < STRIDE_BYTES
-            && taken.len() < BATCH
+            && count < BATCH
             && let Some(entry) = entries.next()
         {
-            taken.push(copy(&mut self.shared, entry));
+            count += 1;
+            if !passes(entry) {
+                notices.push(copy(&mut self.shared, entry));
+            }
         }
         let position = entries.position();
-        if position > start {
-            self.memory.move_to(position);
+        if position == start {
+            return None;
         }
-        position > start
+        self.memory.move_to(position);
+        Some(count)
     }
 }
 

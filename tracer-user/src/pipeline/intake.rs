@@ -6,33 +6,9 @@ use super::{recorder::Recorder, tracer::Tracer};
 use crate::{
     clock,
     decode::{Event, event, recording::Entry, socket::Socket},
-    kernel::{self, Ring, SocketRecord},
+    kernel::{Passes, Ring, SocketRecord, Taken},
     stacks::StackSample,
 };
-
-/// Stacks of sockets that came and went, unwound for the sake of their site: so many a second.
-const PASSING_STACKS: u32 = 50;
-const SECOND_NS: u64 = 1_000_000_000;
-
-/// What is left of them in this second.
-#[derive(Debug, Default)]
-pub(super) struct Passing {
-    since_ns: u64,
-    taken: u32,
-}
-
-impl Passing {
-    fn take(&mut self, now_ns: u64) -> bool {
-        if now_ns.saturating_sub(self.since_ns) >= SECOND_NS {
-            *self = Self {
-                since_ns: now_ns,
-                taken: 0,
-            };
-        }
-        self.taken += 1;
-        self.taken <= PASSING_STACKS
-    }
-}
 
 /// How a socket is by now, of which a notice says how it was.
 enum ByNow {
@@ -45,19 +21,25 @@ enum ByNow {
 impl Tracer {
     /// Takes over every event and stack that is there already.
     pub fn drain(&mut self) {
-        self.take_with(Ring::take);
+        self.take_all(Ring::take);
     }
 
     /// As [`Tracer::drain`], for who does so again and again.
     pub(super) fn drain_for_now(&mut self) {
-        self.take_with(Ring::take_for_now);
+        self.take_all(Ring::take_for_now);
     }
 
-    fn take_with(&mut self, take: impl Fn(&mut Ring) -> Vec<Bytes>) {
+    fn take_all(&mut self, take: impl Fn(&mut Ring, &mut Passes<'_>) -> Taken) {
         loop {
-            let notices = take(&mut self.ring);
-            self.take_notices(&notices);
-            if notices.len() < kernel::BATCH {
+            let now_ns = clock::boot_ns();
+            // Every notice is wanted as it is told, or as it was written down.
+            let wants_each = self.is_literal || self.recorder.is_some();
+            let (passing, maps, state) = (&self.passing, &self.maps, &mut self.state);
+            let mut passes =
+                |entry: &[u8]| !wants_each && passing.passes(entry, maps, state, now_ns);
+            let taken = take(&mut self.ring, &mut passes);
+            self.take_notices(&taken.notices);
+            if taken.is_all {
                 break;
             }
         }
@@ -141,7 +123,8 @@ impl Tracer {
                 time_ns: now_ns,
             });
         }
-        self.state.pass(socket, now_ns);
+        let opener = socket.opener.as_ref().filter(|_| !socket.own);
+        self.state.pass(socket.end, opener, now_ns);
         self.write(|| Some(notice.clone()));
         self.write(|| event::renewed(notice, None, now_ns));
         self.record(Recorder::processes);

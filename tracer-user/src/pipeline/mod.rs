@@ -10,6 +10,7 @@ mod intake;
 mod judging;
 mod left_open;
 mod namespaces;
+mod passing;
 mod recorder;
 mod replay;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{
     accounting::{self, Owner, RunningCounts},
     clock::{self, Clock},
     config::CountMode,
-    decode::socket::{End, Socket, SocketId},
+    decode::socket::{End, SocketId},
     host::Host,
     policy::level::Thresholds,
     process::{Process, ProcessKey, Processes},
@@ -180,26 +180,6 @@ impl State {
         }
     }
 
-    /// A socket came and went without ever being in the table.
-    pub(super) fn pass(&mut self, socket: &Socket, now_ns: u64) {
-        self.at_ns = self.at_ns.max(now_ns);
-        self.delivered += 1;
-        self.meet_opener(socket);
-        let opener = socket.opener.as_ref().filter(|_| !socket.own);
-        if let (End::Client, Some(opener)) = (socket.end, opener) {
-            *self.passed.entry(opener.process).or_default() += 1;
-        }
-    }
-
-    /// The groups learn of those that passed, all of one opener at once: it has thousands a second.
-    pub(super) fn count_passed(&mut self, now_ns: u64) {
-        for (opener, count) in self.passed.drain() {
-            let owner = Owner::Process(opener);
-            let unit = unit(owner, &self.processes);
-            self.groups.pass(owner, unit, count, now_ns);
-        }
-    }
-
     pub(super) fn count_all(&mut self) {
         let Self {
             table,
@@ -262,7 +242,7 @@ impl State {
     }
 }
 
-fn unit(owner: Owner, processes: &Processes) -> Option<&str> {
+pub(super) fn unit(owner: Owner, processes: &Processes) -> Option<&str> {
     match owner {
         Owner::Process(key) => processes.get(key)?.unit.as_deref(),
         Owner::Unattributed => None,

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use tokio::time::sleep_until;
 
 use super::{
-    doubt::Doubt, intake::Passing, judging::Judging, namespaces, recorder::Recorder, state::State,
+    doubt::Doubt, judging::Judging, namespaces, passing::Passing, recorder::Recorder, state::State,
 };
 use crate::{
     clock,
@@ -46,7 +46,7 @@ pub struct Tracer {
     /// Every notice is taken as it is told, not as the socket is by now: what a process left open
     /// shows in between.
     pub(super) is_literal: bool,
-    recorder: Option<Recorder>,
+    pub(super) recorder: Option<Recorder>,
     doubt: Doubt,
     /// When the open files were last walked.
     pub(super) walked_ns: u64,
