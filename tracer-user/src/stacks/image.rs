@@ -58,6 +58,8 @@ pub(super) struct Image {
     pub(super) elf: Elf,
     /// Asked of every frame.
     is_go: bool,
+    /// One of the system's own, whose lines are not worth their unpacking.
+    is_system: bool,
     pub(super) unwind: UnwindTables,
     /// What is held of the file for as long as it is known, names or not.
     pub(super) tables_bytes: u64,
@@ -84,17 +86,22 @@ impl Image {
             source,
             tables_bytes: elf.held_bytes() + unwind.bytes(),
             is_go: gopclntab::is_go(&elf),
+            is_system: false,
             elf,
             unwind,
             names: RefCell::new(NameState::Unread),
         })
     }
 
+    pub(super) fn of_system(self, is_system: bool) -> Self {
+        Self { is_system, ..self }
+    }
+
     /// The functions at `address` (as the file counts), innermost first.
     pub(super) fn lookup(&self, address: u64, sources: &NameSources) -> Vec<NamedFrame> {
         let mut names = self.names.borrow_mut();
         if let NameState::Unread = *names {
-            *names = match Names::build(&self.source, &self.elf, sources) {
+            *names = match Names::build(&self.source, &self.elf, sources, !self.is_system) {
                 Ok(read) => NameState::Ready(Box::new(read)),
                 Err(_) => NameState::Failed,
             };

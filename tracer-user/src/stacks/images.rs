@@ -51,17 +51,17 @@ impl ImageStore {
         self.bounds.tables_bytes / 2
     }
 
-    pub(super) fn open(&mut self, file: File) -> Result<Rc<Image>, Rc<str>> {
+    pub(super) fn open(&mut self, file: File, is_system: bool) -> Result<Rc<Image>, Rc<str>> {
         let metadata = file
             .metadata()
             .map_err(|error| Rc::from(error.to_string()))?;
         let key = ImageKey::of(&metadata);
-        self.get_or_read(key, || Ok(ElfSource::from_file(file)?))
+        self.get_or_read(key, is_system, || Ok(ElfSource::from_file(file)?))
     }
 
     /// The vdso of this very process: the kernel maps the same one everywhere.
     pub(super) fn vdso(&mut self, proc_root: &Path) -> Result<Rc<Image>, Rc<str>> {
-        self.get_or_read(ImageKey::VDSO, || {
+        self.get_or_read(ImageKey::VDSO, true, || {
             Ok(ElfSource::Memory(read_own_vdso(&proc_root.join("self"))?))
         })
     }
@@ -69,6 +69,7 @@ impl ImageStore {
     fn get_or_read(
         &mut self,
         key: ImageKey,
+        is_system: bool,
         source: impl FnOnce() -> Result<ElfSource, ElfError>,
     ) -> Result<Rc<Image>, Rc<str>> {
         self.clock += 1;
@@ -79,7 +80,7 @@ impl ImageStore {
         self.last_number += 1;
         let image = source()
             .and_then(|source| Image::read(self.last_number, source, self.bounds.section_bytes))
-            .map(Rc::new)
+            .map(|image| Rc::new(image.of_system(is_system)))
             .map_err(|error| Rc::from(error.to_string()));
         let entry = Entry {
             image: image.clone(),

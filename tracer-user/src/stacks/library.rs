@@ -1,6 +1,7 @@
 //! The library rules: which frames are not the user's own code, as data.
 
 use super::FrameKind::{self, Go, Jit, Native, Node, Php, Python, Ruby};
+use super::glob::matches;
 use crate::config::Subject::{self, File, Function, Module};
 
 /// Runtimes (all if empty), what is looked at, patterns.
@@ -21,6 +22,14 @@ pub(super) const LIBRARY_RULES: &[LibraryRule] = &[
     (&[Ruby], File, RUBY_FILES),
     (&[Node], File, NODE_FILES),
 ];
+
+/// Is the module at `path` one of the system's own? Its functions are worth a name; its lines nobody
+/// goes to, and to unpack the debug information of libc costs more than all else of a first stack.
+pub(super) fn is_system(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let mut patterns = SYSTEM_MODULES.iter();
+    patterns.any(|pattern| matches(pattern, name))
+}
 
 /// Names of modules; with a slash, whole paths.
 const SYSTEM_MODULES: &[&str] = &[

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::image::Image;
 use super::images::{ImageStore, open_regular};
+use super::library;
 
 /// A target may map as much as vm.max_map_count allows, with long names; this is where we stop.
 const MAPS_MAX_BYTES: u64 = 16 << 20;
@@ -188,7 +189,7 @@ fn open_code(
         return Code::Anonymous;
     } else {
         match open_mapped(process_dir, mapping) {
-            Ok(file) => images.open(file),
+            Ok(file) => images.open(file, library::is_system(&mapping.path)),
             Err(error) => Err(Rc::from(format!("failed to open its ELF file: {error}"))),
         }
     };

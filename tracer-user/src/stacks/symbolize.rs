@@ -49,12 +49,13 @@ impl Names {
         source: &ElfSource,
         elf: &Elf,
         sources: &NameSources,
+        wants_lines: bool,
     ) -> Result<Self, ElfError> {
         let mut copies = Vec::new();
         let own = PackedElf::build(source, elf, sources.debug, sources.bounds)?;
         let own_debug = own.as_ref().is_some_and(|copy| copy.has_debug);
         if sources.debug && !own_debug {
-            copies.extend(separate_debug_file(source, elf, sources));
+            copies.extend(separate_debug_file(source, elf, sources, wants_lines));
         }
         copies.extend(own);
         let symbolizer = Symbolizer::builder()
@@ -147,7 +148,13 @@ impl Names {
     }
 }
 
-fn separate_debug_file(source: &ElfSource, elf: &Elf, sources: &NameSources) -> Option<PackedElf> {
+/// Without lines it still has the symbols that were stripped from the file itself.
+fn separate_debug_file(
+    source: &ElfSource,
+    elf: &Elf,
+    sources: &NameSources,
+    wants_lines: bool,
+) -> Option<PackedElf> {
     let id = elf.build_id(source)?;
     let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
     let name = format!(".build-id/{}/{}.debug", &hex[..2], &hex[2..]);
@@ -155,7 +162,7 @@ fn separate_debug_file(source: &ElfSource, elf: &Elf, sources: &NameSources) -> 
         let file = open_regular(&dir.join(&name)).ok()?;
         let source = ElfSource::from_file(file).ok()?;
         let elf = Elf::parse(&source).ok()?;
-        PackedElf::build(&source, &elf, true, sources.bounds).ok()?
+        PackedElf::build(&source, &elf, wants_lines, sources.bounds).ok()?
     })
 }
 
