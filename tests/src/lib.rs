@@ -9,7 +9,6 @@
 //! | `CONNLEAK_CLIENTS` | folder of compiled clients, scripts and this package's programs | built on demand |
 //! | `CONNLEAK_PYTHON` | a Python that has redis-py | `~/.cache/connleak/venv/bin/python` |
 //! | `CONNLEAK_PYTHONS` | folder of the other Pythons | `~/.cache/connleak/pythons` |
-//! | `CONNLEAK_RUBIES` | folder of the other Rubies | `~/.cache/connleak/rubies` |
 //! | `CONNLEAK_NODE_MODULES` | Node's Redis clients | `~/.cache/connleak/node/node_modules` |
 //! | `CONNLEAK_PROBES` | probe family to force | `auto` |
 //! | `CONNLEAK_SKIPS` | file that collects `test: reason` of skipped tests | none |

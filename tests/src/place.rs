@@ -84,17 +84,6 @@ pub fn pythons() -> Result<PathBuf> {
     }
 }
 
-/// The folder of every Ruby but the machine's own: `CONNLEAK_RUBIES`, else where setup puts them.
-pub fn rubies() -> Result<PathBuf> {
-    match std::env::var_os("CONNLEAK_RUBIES") {
-        Some(path) => Ok(PathBuf::from(path)),
-        None => {
-            let home = std::env::var_os("HOME").context("HOME is unset")?;
-            Ok(PathBuf::from(home).join(".cache/connleak/rubies"))
-        }
-    }
-}
-
 /// Where Node's clients lie: `CONNLEAK_NODE_MODULES`, else where setup installs them.
 pub fn node_modules() -> Result<PathBuf> {
     let path = match std::env::var_os("CONNLEAK_NODE_MODULES") {

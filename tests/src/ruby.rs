@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -14,21 +14,9 @@ use crate::place;
 /// What Debian 12 has.
 const PROGRAM: &str = "/usr/bin/ruby3.1";
 
-/// The machine's own and those that setup unpacked; in a virtual machine its own.
-pub fn interpreters() -> Result<Vec<PathBuf>> {
-    let mut found = vec![PathBuf::from(PROGRAM)];
-    if std::env::var_os("CONNLEAK_CLIENTS").is_none() {
-        // A machine that is not Debian's has none.
-        let others = fs::read_dir(place::rubies()?).into_iter().flatten();
-        found.extend(others.flatten().map(|entry| entry.path()));
-    }
-    found.sort();
-    Ok(found)
-}
-
 /// Starts the program and waits until it is up. It connects when told to.
-pub fn start(ruby: &Path, to: SocketAddr, way: &str, count: u32) -> Result<ChainLogger> {
-    ChainLogger::start(command(ruby, to, way, count))
+pub fn start(to: SocketAddr, way: &str, count: u32) -> Result<ChainLogger> {
+    ChainLogger::start(command(to, way, count))
 }
 
 /// A program that has no Ruby in it and says it is one, of this version, under a name of Ruby's.
@@ -47,12 +35,12 @@ pub fn start_fake(
     Ok((dir, ChainLogger::start(command)?))
 }
 
-fn command(ruby: &Path, to: SocketAddr, way: &str, count: u32) -> Command {
+fn command(to: SocketAddr, way: &str, count: u32) -> Command {
     let script = match std::env::var_os("CONNLEAK_CLIENTS") {
         Some(dir) => PathBuf::from(dir).join("ruby_frames.rb"),
         None => place::client_sources().join("ruby_frames.rb"),
     };
-    let mut command = Command::new(ruby);
+    let mut command = Command::new(PROGRAM);
     // A virtual machine has the interpreter and its sockets, nothing more.
     command.arg("--disable-gems").arg(script);
     command.args([to.ip().to_string(), to.port().to_string()]);

@@ -1,7 +1,7 @@
 //! Ruby stacks: every chain is the one that the program itself saw at its connect.
 
-use anyhow::{Context, Result, ensure};
-use connleak_tests::chains::{ChainLogger, Chains};
+use anyhow::{Result, ensure};
+use connleak_tests::chains::Chains;
 use connleak_tests::gate::{self, Need};
 use connleak_tests::report::{FrameKind, Report, StackGroup};
 use connleak_tests::ruby;
@@ -11,43 +11,13 @@ use connleak_tests::tracer::Tracer;
 /// Sampling begins beyond this.
 const EVERY_STACK: [&str; 2] = ["--stacks-per-second", "1000000"];
 
-struct Run {
-    /// The interpreter, for messages.
-    name: String,
-    pid: u32,
-    logged: Chains,
-}
-
-/// Runs the program under every Ruby. All of them are up before tracing starts.
-fn traced(way: &str, count: u32) -> Result<(Report, Vec<Run>)> {
+/// The program is up before tracing starts, and connects when it has.
+fn traced(way: &str, count: u32) -> Result<(Report, u32, Chains)> {
     let server = RedisServer::start()?;
-    let mut programs = started(&server, way, count)?;
+    let mut program = ruby::start(server.v4(), way, count)?;
     let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
-    let runs = connected(&mut programs)?;
-    Ok((tracer.finish()?, runs))
-}
-
-fn started(server: &RedisServer, way: &str, count: u32) -> Result<Vec<(String, ChainLogger)>> {
-    let rubies = ruby::interpreters()?.into_iter();
-    rubies
-        .map(|ruby| {
-            let name = ruby.display().to_string();
-            let program = ruby::start(&ruby, server.v4(), way, count);
-            Ok((name.clone(), program.context(name)?))
-        })
-        .collect()
-}
-
-/// They hold their connections as long as the caller has them.
-fn connected(programs: &mut [(String, ChainLogger)]) -> Result<Vec<Run>> {
-    let programs = programs.iter_mut();
-    programs
-        .map(|(name, program)| {
-            let (pid, logged) = program.go().with_context(|| name.clone())?;
-            let name = name.clone();
-            Ok(Run { name, pid, logged })
-        })
-        .collect()
+    let (pid, logged) = program.go()?;
+    Ok((tracer.finish()?, pid, logged))
 }
 
 /// The Ruby frames of a group, as the program logs them.
@@ -62,23 +32,20 @@ fn chain(group: &StackGroup) -> Vec<String> {
         .collect()
 }
 
-fn ensure_as_logged(report: &Report, run: &Run) -> Result<()> {
+fn ensure_as_logged(report: &Report, pid: u32, logged: &Chains) -> Result<()> {
     let mut seen = Chains::new();
-    for group in report.of(run.pid).flat_map(|opener| &opener.stacks) {
+    for group in report.of(pid).flat_map(|opener| &opener.stacks) {
         // On a slow machine the C frames may be left out; the Ruby frames never are.
         let note = group.note.as_deref().unwrap_or_default();
         ensure!(
             note.is_empty() || note.starts_with("no native frames: too many"),
-            "{}: {note:?}",
-            run.name
+            "{note:?}"
         );
         *seen.entry(chain(group)).or_default() += group.outstanding;
     }
     ensure!(
-        seen == run.logged,
-        "{}: the report has {seen:#?}, the program logged {:#?}",
-        run.name,
-        run.logged
+        seen == *logged,
+        "the report has {seen:#?}, the program logged {logged:#?}"
     );
     Ok(())
 }
@@ -87,9 +54,8 @@ fn every_chain_is_as_logged(test: &str, way: &str, count: u32) -> Result<()> {
     if !gate::open(test, Need::Bpf) {
         return Ok(());
     }
-    let (report, runs) = traced(way, count)?;
-    runs.iter()
-        .try_for_each(|run| ensure_as_logged(&report, run))
+    let (report, pid, logged) = traced(way, count)?;
+    ensure_as_logged(&report, pid, &logged)
 }
 
 #[test]
@@ -125,12 +91,10 @@ fn a_ruby_that_starts_while_traced_is_named_within_a_second() -> Result<()> {
     }
     let server = RedisServer::start()?;
     let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
-    // They wait a second before they connect.
-    let mut programs = started(&server, "late", 3)?;
-    let runs = connected(&mut programs)?;
-    let report = tracer.finish()?;
-    runs.iter()
-        .try_for_each(|run| ensure_as_logged(&report, run))
+    // It waits a second before it connects.
+    let mut program = ruby::start(server.v4(), "late", 3)?;
+    let (pid, logged) = program.go()?;
+    ensure_as_logged(&tracer.finish()?, pid, &logged)
 }
 
 #[test]
@@ -139,17 +103,15 @@ fn more_frames_than_are_taken_are_told() -> Result<()> {
     if !gate::open(test, Need::Bpf) {
         return Ok(());
     }
-    let (report, runs) = traced("deep", 2)?;
-    for run in &runs {
-        for group in report.of(run.pid).flat_map(|opener| &opener.stacks) {
-            let note = group.note.as_deref().unwrap_or_default();
-            ensure!(note == "stack ends early: more than 64 frames", "{note:?}");
-            let chain = chain(group);
-            // Two of the 64 are written in C: TCPSocket.new and its initialize.
-            ensure!(chain.len() == 62, "{}: {chain:?}", run.name);
-            let is_logged = run.logged.keys().any(|logged| logged.starts_with(&chain));
-            ensure!(is_logged, "{chain:?} is not in {:#?}", run.logged);
-        }
+    let (report, pid, logged) = traced("deep", 2)?;
+    for group in report.of(pid).flat_map(|opener| &opener.stacks) {
+        let note = group.note.as_deref().unwrap_or_default();
+        ensure!(note == "stack ends early: more than 64 frames", "{note:?}");
+        let chain = chain(group);
+        // Two of the 64 are written in C: TCPSocket.new and its initialize.
+        ensure!(chain.len() == 62, "{chain:?}");
+        let is_whole = logged.keys().any(|logged| logged.starts_with(&chain));
+        ensure!(is_whole, "{chain:?} is not in {logged:#?}");
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! A record's life in `SOCKETS`: drafted, entered whole, marked when it is over.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{bindings::BPF_ANY, macros::map, maps::PerCpuArray};
 use tracer_ebpf::abi::{
     counters::Counter,
@@ -32,7 +34,7 @@ pub(crate) fn draft(turn: Turn) -> Option<*mut TrackedSocket> {
     // SAFETY: the map's value has one a turn, and outlives the program's run.
     unsafe {
         let draft = &raw mut (*drafts)[turn as usize];
-        for word in 0..size_of::<TrackedSocket>() / 8 {
+        for word in 0..offset_of!(TrackedSocket, kept_by) / 8 {
             draft.cast::<u64>().add(word).write_volatile(0);
         }
         Some(draft)
@@ -66,10 +68,7 @@ pub(crate) unsafe fn enter(
 ) -> bool {
     if let Some(tracked) = place {
         // SAFETY: the caller's promise; of one socket nothing else happens meanwhile.
-        unsafe {
-            vacancy::end(tracked);
-            write_over(tracked, draft);
-        }
+        unsafe { write_over(tracked, draft) };
         return true;
     }
     // SAFETY: the caller's promise. By reference: a value would be copied to the stack first.
@@ -92,7 +91,7 @@ pub(crate) unsafe fn enter(
 #[inline(always)]
 unsafe fn write_over(tracked: *mut TrackedSocket, draft: *const TrackedSocket) {
     // SAFETY: the caller's promise. Userspace may come across it at any time: it is vacant until
-    // its first word is written, the last.
+    // its first word is written, the last. What keeps the entry stays.
     unsafe {
         vacancy::vacate(&raw mut (*tracked).record);
         (&raw mut (*tracked).noticed_at).write_volatile((*draft).noticed_at);

@@ -10,6 +10,7 @@ pub(crate) const TCP_ESTABLISHED: u8 = 1;
 pub(crate) const TCP_SYN_SENT: u8 = 2;
 pub(crate) const TCP_SYN_RECV: u8 = 3;
 pub(crate) const TCP_FIN_WAIT1: u8 = 4;
+pub(crate) const TCP_FIN_WAIT2: u8 = 5;
 pub(crate) const TCP_TIME_WAIT: u8 = 6;
 pub(crate) const TCP_CLOSE: u8 = 7;
 pub(crate) const TCP_LAST_ACK: u8 = 9;

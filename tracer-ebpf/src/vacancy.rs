@@ -14,7 +14,8 @@ use tracer_ebpf::abi::{
 
 use crate::{globals::config, maps::full_barrier};
 
-/// The addresses of the vacancies, each in a slot that the time of its beginning gave it.
+/// The addresses whose entries are kept, vacant or not, each in a slot that the time of a beginning
+/// gave it.
 ///
 /// Bound: `Config::vacancies`, so that they never crowd out sockets. Written here, mapped by
 /// userspace, which clears what it swept. Full: where the slot is taken, the entry is taken out as
@@ -29,6 +30,24 @@ static VACANCIES: Array<u64> = Array::with_max_entries(VACANCIES_MAX, BPF_F_MMAP
 /// `tracked` points to the value at `address` of `SOCKETS`, whose socket ends here.
 #[inline(always)]
 pub(crate) unsafe fn leave(address: u64, tracked: *mut TrackedSocket, opened_ns: u64) -> bool {
+    // SAFETY: the caller's promise; nobody begins a socket here before this one's memory is free.
+    unsafe {
+        // Once it is kept, no slot is looked at again: they lie where another CPU wrote last.
+        if (*tracked).kept_by == 0 && !keep(address, tracked, opened_ns) {
+            return false;
+        }
+        vacate(&raw mut (*tracked).record);
+        // As if it had been taken out, for the notice that comes next.
+        full_barrier(&raw mut (*tracked).noticed_at);
+    }
+    true
+}
+
+/// # Safety
+///
+/// As of [`leave`].
+#[inline(always)]
+unsafe fn keep(address: u64, tracked: *mut TrackedSocket, opened_ns: u64) -> bool {
     let vacancies = config!(vacancies);
     if vacancies == 0 {
         return false;
@@ -37,40 +56,16 @@ pub(crate) unsafe fn leave(address: u64, tracked: *mut TrackedSocket, opened_ns:
     let Some(slot) = VACANCIES.get_ptr_mut(index) else {
         return false;
     };
-    // SAFETY: a slot outlives the program's run. Two CPUs may both find it free; then there is one
-    // more vacancy than slots, until its address is used again.
+    // SAFETY: a slot outlives the program's run; the caller's promise. Two CPUs may both find it
+    // free: then one entry more is kept than there are slots.
     unsafe {
         if slot.read_volatile() != 0 {
             return false;
         }
         slot.write_volatile(address);
-    }
-    // SAFETY: the caller's promise; nobody begins a socket here before this one's memory is free.
-    unsafe {
-        let record = &raw mut (*tracked).record;
-        vacate(record);
-        (&raw mut (*record).released_ns).write_volatile(index.into());
-        // As if it had been taken out, for the notice that comes next.
-        full_barrier(&raw mut (*tracked).noticed_at);
+        (*tracked).kept_by = u64::from(index) + 1;
     }
     true
-}
-
-/// The vacancy in this entry, if it is one, ends: somebody begins here.
-///
-/// # Safety
-///
-/// `tracked` points to a value of `SOCKETS`.
-#[inline(always)]
-pub(crate) unsafe fn end(tracked: *const TrackedSocket) {
-    // SAFETY: the caller's promise.
-    let record = unsafe { &(*tracked).record };
-    if record.is_vacant()
-        && let Some(slot) = VACANCIES.get_ptr_mut(record.released_ns as u32)
-    {
-        // SAFETY: as in `leave`.
-        unsafe { slot.write_volatile(0) };
-    }
 }
 
 /// # Safety

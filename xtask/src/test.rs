@@ -60,7 +60,6 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
             .env("CONNLEAK_BIN", &connleak)
             .env("CONNLEAK_PYTHON", workspace.python())
             .env("CONNLEAK_PYTHONS", workspace.pythons())
-            .env("CONNLEAK_RUBIES", workspace.rubies())
             .env("CONNLEAK_SKIPS", &skips);
         let mut compile = clone_of(&command);
         step::run("build the tests", compile.arg("--no-run"))?;

@@ -53,11 +53,6 @@ impl Workspace {
         self.cache.join("pythons")
     }
 
-    /// Every Ruby that is not this machine's own, where the tests look for them.
-    pub(crate) fn rubies(&self) -> PathBuf {
-        self.cache.join("rubies")
-    }
-
     /// The interpreter that has the clients.
     pub(crate) fn python(&self) -> PathBuf {
         self.cache.join("venv/bin/python")

@@ -58,23 +58,34 @@ pub struct SocketRecord {
 }
 
 /// Value of `SOCKETS`: a record, and the place of its latest notice.
+///
+/// An entry of the hash has 56 bytes of its own before the value (kernel/bpf/hashtab.c, `struct
+/// htab_elem`, and the key), so that it takes three cache lines exactly: of these, an event that
+/// only changes a socket touches the first two. Its two ends mostly change on different CPUs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrackedSocket {
-    pub record: SocketRecord,
     /// One more than the ring's producer position before the notice was sent; 0 if there was none.
     pub noticed_at: u64,
+    pub record: SocketRecord,
+    /// One more than the slot of `VACANCIES` that keeps the entry when its socket ends; 0 if none
+    /// does.
+    pub kept_by: u64,
+    pub padding: u64,
 }
 
 impl TrackedSocket {
     pub const ZERO: Self = Self {
-        record: SocketRecord::ZERO,
         noticed_at: 0,
+        record: SocketRecord::ZERO,
+        kept_by: 0,
+        padding: 0,
     };
 }
 
 const _: () = {
-    assert!(size_of::<TrackedSocket>() == 120);
+    assert!((56 + size_of::<TrackedSocket>()).is_multiple_of(64));
+    assert!(56 + core::mem::offset_of!(TrackedSocket, record) == 64);
     assert!(size_of::<SocketRecord>() == 112);
     assert!(core::mem::offset_of!(SocketRecord, opener_tgid) == 40);
     assert!(core::mem::offset_of!(SocketRecord, family) == 56);
@@ -118,33 +129,41 @@ pub struct OpenerKey {
 }
 
 /// Value of `OPENERS`: what a process did since tracing started, whatever the ring lost.
+///
+/// An entry of the hash has 64 bytes of its own before it. Sockets are mostly destroyed on another
+/// CPU than their process runs on, so what each of the two counts has a cache line of its own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenerCounts {
     /// Sockets it called connect on.
     pub opened: u64,
-    /// Of those, the ones destroyed since.
-    pub closed: u64,
     /// Start of the second in which `in_window` connects were counted.
     pub window_ns: u64,
     pub in_window: u64,
     /// 1 for a process that connleak started, and for its descendants.
     pub followed: u64,
+    pub padding: [u64; 4],
+    /// Of the opened, the ones destroyed since.
+    pub closed: u64,
+    pub more_padding: [u64; 7],
 }
 
 impl OpenerCounts {
     pub const ZERO: Self = Self {
         opened: 0,
-        closed: 0,
         window_ns: 0,
         in_window: 0,
         followed: 0,
+        padding: [0; 4],
+        closed: 0,
+        more_padding: [0; 7],
     };
 }
 
 const _: () = {
     assert!(size_of::<OpenerKey>() == 16);
-    assert!(size_of::<OpenerCounts>() == 40);
+    assert!(core::mem::offset_of!(OpenerCounts, closed) == 64);
+    assert!(size_of::<OpenerCounts>() == 128);
 };
 
 #[cfg(feature = "user")]

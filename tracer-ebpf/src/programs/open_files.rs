@@ -196,7 +196,7 @@ fn seed(line: &OpenFile, server_end: bool) {
     // Fails if a hook was first, which knows better, or if the map is full.
     let tracked = TrackedSocket {
         record,
-        noticed_at: 0,
+        ..TrackedSocket::ZERO
     };
     if SOCKETS
         .insert(line.socket, tracked, u64::from(BPF_NOEXIST))

@@ -20,8 +20,8 @@ use crate::{
     notice, opening, preempted, record,
     running::{self, Turn, Twinned},
     sock::{
-        Sock, SockArgument, SockFields, TCP_CLOSE, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK,
-        TCP_LISTEN, TCP_SYN_SENT,
+        Sock, SockArgument, SockFields, TCP_CLOSE, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2,
+        TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_SENT,
     },
     task::Task,
 };
@@ -217,11 +217,13 @@ fn of_listener(old: u8, new: u8) -> bool {
     old == TCP_LISTEN || new == TCP_LISTEN
 }
 
-/// What no process has is destroyed at once (net/ipv4/tcp.c, tcp_done and __tcp_close), and the
-/// destroy hook sees it.
+/// What no process has is destroyed at once, and the destroy hook sees it: in CLOSE (net/ipv4/tcp.c,
+/// tcp_done and __tcp_close), and in FIN_WAIT2 (net/ipv4/tcp_input.c, tcp_rcv_state_process), of
+/// which a TIME_WAIT is left. Unless it may be in FIN_WAIT2 for longer than in TIME_WAIT, by
+/// `tcp_fin_timeout` or TCP_LINGER2: then the next walk says so.
 #[inline(always)]
 fn is_left_to_destroy(sock: impl SockFields, new: u8) -> bool {
-    new == TCP_CLOSE && sock.is_dead()
+    (new == TCP_CLOSE || new == TCP_FIN_WAIT2) && sock.is_dead()
 }
 
 #[inline(always)]

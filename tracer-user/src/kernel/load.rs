@@ -44,7 +44,7 @@ pub struct Options {
     pub max_sockets: u32,
     /// Size of the event ring; a power of two of pages.
     pub ring_bytes: u32,
-    /// Stacks taken in full a second and process; beyond it, one in 64.
+    /// Stacks taken in full a second and process; beyond it, one in 256.
     pub stacks_per_second: u32,
     /// Every descendant of this process is known from its first moment.
     pub follow_children: bool,
@@ -67,7 +67,7 @@ impl Default for Options {
 
 /// x86_64: THREAD_SIZE is 16 KiB (arch/x86/include/asm/page_64_types.h, without KASAN).
 const KERNEL_STACK_BYTES: u32 = 16 * 1024;
-const STACK_SAMPLE_MASK: u32 = 63;
+const STACK_SAMPLE_MASK: u32 = 255;
 
 /// The kernel side, loaded. Dropping it detaches everything: no program outlives its owner.
 pub struct Kernel {

@@ -2,7 +2,7 @@
 //! the kernel side's `vacancy` says. What nobody has used for a while is swept here.
 
 use std::{
-    io,
+    io, mem,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -20,6 +20,7 @@ use super::{error::KernelError, support, syscall::bpf};
 /// (`htab_map_lookup_and_delete_elem`): without, a socket that begins just then would be lost.
 const CAN_SWEEP: KernelVersion = KernelVersion::new(5, 14, 0);
 /// include/uapi/linux/bpf.h, `enum bpf_cmd`
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 /// Sockets for each vacancy there may be.
 const SOCKETS_EACH: u32 = 64;
@@ -39,7 +40,7 @@ pub(super) fn room_for(max_sockets: u32) -> u32 {
 
 pub(super) struct Vacancies {
     slots: MmapRaw,
-    /// What each slot held when it was last swept.
+    /// The address in each slot whose entry was vacant at the last sweep.
     seen: Vec<u64>,
     sockets: OwnedFd,
     /// Programs that are loaded later name the map by its descriptor.
@@ -65,8 +66,8 @@ impl Vacancies {
         })
     }
 
-    /// Takes out the vacancies that were there at the last sweep too. Returns what was taken out by
-    /// mistake, as a socket began there just then: it is to be entered again.
+    /// Takes out what was vacant at the last sweep too. Returns what was taken out by mistake, as a
+    /// socket began there just then: it is to be entered again.
     pub(super) fn sweep(&mut self) -> Result<Vec<(u64, TrackedSocket)>, KernelError> {
         let mut mistaken = Vec::new();
         for (index, seen) in self.seen.iter_mut().enumerate() {
@@ -74,14 +75,27 @@ impl Vacancies {
             // aligned for them. The kernel side too reads and writes whole words here.
             let slot = unsafe { &*self.slots.as_ptr().cast::<AtomicU64>().add(index) };
             let address = slot.load(Ordering::Relaxed);
-            if address == 0 || address != *seen {
-                *seen = address;
+            let was_vacant = address == mem::take(seen);
+            if address == 0 {
                 continue;
             }
-            let taken = take_out(&self.sockets, address).map_err(refused)?;
+            let entry = one(&self.sockets, BPF_MAP_LOOKUP_ELEM, address).map_err(refused)?;
+            match entry {
+                Some(tracked) if !tracked.record.is_vacant() => continue,
+                Some(_) if !was_vacant => {
+                    *seen = address;
+                    continue;
+                }
+                _ => {}
+            }
+            let taken = one(&self.sockets, BPF_MAP_LOOKUP_AND_DELETE_ELEM, address);
+            let taken = taken.map_err(refused)?;
             let _ = slot.compare_exchange(address, 0, Ordering::Relaxed, Ordering::Relaxed);
-            *seen = 0;
             if let Some(tracked) = taken.filter(|tracked| !tracked.record.is_vacant()) {
+                let tracked = TrackedSocket {
+                    kept_by: 0,
+                    ..tracked
+                };
                 mistaken.push((address, tracked));
             }
         }
@@ -93,8 +107,12 @@ fn refused(cause: impl ToString) -> KernelError {
     KernelError::map("VACANCIES", cause)
 }
 
-/// Takes the entry at `address` out of `sockets`. `None` if there is none.
-fn take_out(sockets: &OwnedFd, address: u64) -> io::Result<Option<TrackedSocket>> {
+/// The entry at `address` of `sockets`, looked up or taken out. `None` if there is none.
+fn one(
+    sockets: &OwnedFd,
+    command: libc::c_long,
+    address: u64,
+) -> io::Result<Option<TrackedSocket>> {
     /// The part of `union bpf_attr` that is for single elements.
     #[repr(C)]
     struct Element {
@@ -114,7 +132,7 @@ fn take_out(sockets: &OwnedFd, address: u64) -> io::Result<Option<TrackedSocket>
     };
     // SAFETY: both pointers are to values of the map's key and value size, which live until the
     // call returns; any bytes are a `TrackedSocket`.
-    match unsafe { bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut element) } {
+    match unsafe { bpf(command, &mut element) } {
         Ok(()) => Ok(Some(tracked)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),

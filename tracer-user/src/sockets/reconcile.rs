@@ -91,6 +91,9 @@ impl SocketTable {
                 self.change(record);
                 drift.untracked += 1;
             }
+            (Some(known), Some(record)) if is_left_to_the_walk(&known, record) => {
+                self.change(record);
+            }
             (_, Some(record)) => {
                 self.change(record);
                 drift.missed_notice += 1;
@@ -125,6 +128,11 @@ fn last_change_ns(socket: &Socket) -> u64 {
         .flatten()
         .max()
         .unwrap_or(0)
+}
+
+/// The state hook tells nothing of an orphan's way into FIN_WAIT2, in which it seldom stays.
+fn is_left_to_the_walk(known: &Socket, record: &Socket) -> bool {
+    (known.state, record.state) == (TcpState::FinWait1, TcpState::FinWait2) && known.let_go
 }
 
 /// The map was read before a notice that has arrived since.

@@ -4,8 +4,6 @@ mod apt;
 mod linker;
 mod node;
 mod python;
-mod release;
-mod ruby;
 mod rustup;
 pub(crate) mod toolchain;
 
@@ -75,7 +73,6 @@ pub(crate) fn run(workspace: &Workspace, scope: Scope, wording: Wording) -> Resu
         let prometheus = ["prometheus", "promtool"];
         program(wording, "prometheus", &prometheus, "install it")?;
         python::ensure(workspace, wording)?;
-        ruby::ensure(workspace, wording)?;
         node::ensure(workspace, wording)?;
     }
     if scope >= Scope::Lint {

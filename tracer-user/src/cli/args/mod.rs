@@ -166,7 +166,7 @@ pub(super) struct TraceArgs {
     /// Largest copy of the user stack at connect, bytes; 0 takes no stacks
     #[arg(long, value_name = "BYTES", default_value_t = 32 * 1024, value_parser = stack_bytes)]
     pub(super) stack_bytes: u32,
-    /// Stacks taken in full a second and process; beyond it, one in 64
+    /// Stacks taken in full a second and process; beyond it, one in 256
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(super) stacks_per_second: u32,
     /// Name Java frames: has JVMs write /tmp/perf-PID.map, with `jcmd` as their user
