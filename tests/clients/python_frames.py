@@ -45,12 +45,14 @@ def handle_order(pool):
 
 
 def deep(address, count, frames):
-    """Connects with so many frames of its own on the stack, without looking at them."""
+    """Connects with so many frames of its own on the stack, without looking at them, and does not
+    wait for an answer."""
     if frames:
         return deep(address, count, frames - 1)
     for _ in range(count):
         connection = socket.socket()
-        connection.connect(address)
+        connection.setblocking(False)
+        connection.connect_ex(address)
         kept.append(connection)
 
 
