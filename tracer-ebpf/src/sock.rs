@@ -153,8 +153,8 @@ pub(crate) struct SockArgument(u64);
 impl SockArgument {
     /// # Safety
     ///
-    /// It is an argument of a tp_btf, fentry or fexit program: of those alone the verifier knows
-    /// the type, and refuses the loads of any other.
+    /// It is an argument of a tp_btf, fentry or fexit program, or what a helper returned: of those
+    /// alone the verifier knows the type, and refuses the loads of any other.
     #[inline(always)]
     pub(crate) unsafe fn new(address: u64) -> Self {
         Self(address)

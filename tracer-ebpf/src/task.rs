@@ -35,6 +35,19 @@ impl Task {
         }
     }
 
+    /// The task that an iterator hands over.
+    ///
+    /// # Safety
+    ///
+    /// It is one: the verifier refuses the loads of what it does not know the type of.
+    #[inline(always)]
+    pub(crate) unsafe fn typed(address: u64) -> Self {
+        Self {
+            address,
+            is_typed: true,
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn current() -> Self {
         if config!(has_current_task_btf) == 0 {

@@ -25,6 +25,8 @@ pub struct Config {
     pub has_task_pt_regs: u32,
     /// `bpf_get_current_task_btf` exists (5.11).
     pub has_current_task_btf: u32,
+    /// `bpf_sock_from_file` exists (5.11), and `bpf_skc_to_tcp_sock` (5.9) with it.
+    pub has_sock_from_file: u32,
     /// The open-file iterator adds what it finds to `SOCKETS`.
     pub seed: u32,
     /// `THREAD_SIZE - TOP_OF_KERNEL_STACK_PADDING`, where `has_task_pt_regs` is 0.
@@ -43,7 +45,7 @@ pub struct Config {
     pub preempts: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 48);
+const _: () = assert!(size_of::<Config>() == 52);
 
 impl Config {
     pub const ZERO: Self = Self {
@@ -51,6 +53,7 @@ impl Config {
         stack_pages: 0,
         has_task_pt_regs: 0,
         has_current_task_btf: 0,
+        has_sock_from_file: 0,
         seed: 0,
         kernel_stack_bytes: 0,
         stacks_per_second: 0,

@@ -78,7 +78,6 @@ offsets! {
     file_inode = "file" . "f_inode",
     file_private = "file" . "private_data",
     inode_mode = "inode" . "i_mode",
-    inode_number = "inode" . "i_ino",
     socket_sock = "socket" . "sk",
     regs_ip = "pt_regs" . "ip",
     regs_sp = "pt_regs" . "sp",

@@ -9,7 +9,9 @@ pub struct OpenFile {
     pub socket: u64,
     /// `start_boottime` of the holder's thread group leader.
     pub holder_start_ns: u64,
-    pub inode: u64,
+    pub reserved: u64,
+    /// What was received and sent, the queues and the times are zeroes of a server end and of a
+    /// listener.
     pub bytes_received: u64,
     pub bytes_sent: u64,
     /// The kernel's jiffies at `monotonic_ns` (CLOCK_MONOTONIC): together they tell its HZ.
@@ -40,7 +42,7 @@ impl OpenFile {
     pub const ZERO: Self = Self {
         socket: 0,
         holder_start_ns: 0,
-        inode: 0,
+        reserved: 0,
         bytes_received: 0,
         bytes_sent: 0,
         jiffies: 0,

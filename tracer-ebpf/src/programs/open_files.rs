@@ -3,9 +3,14 @@
 //! The first says who holds what now. The second finds what no process holds: sockets still in
 //! a listener's queue, orphans, sockets that travel in a message (SCM_RIGHTS).
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, seq_file},
-    helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_ns, bpf_seq_write},
+    helpers::generated::{
+        bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_ns, bpf_seq_write, bpf_skc_to_tcp_sock,
+        bpf_sock_from_file,
+    },
 };
 use tracer_ebpf::abi::{
     counters::Counter,
@@ -19,8 +24,8 @@ use crate::{
     maps::{SOCKETS, count},
     record,
     sock::{
-        AF_INET, AF_INET6, Sock, SockFields, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV,
-        TCP_TIME_WAIT, read_kernel,
+        AF_INET, AF_INET6, Sock, SockArgument, SockFields, TCP_LISTEN, TCP_NEW_SYN_RECV,
+        TCP_SYN_RECV, TCP_TIME_WAIT, load, read_kernel,
     },
     task::Task,
 };
@@ -67,7 +72,11 @@ extern "C" fn open_files(ctx: *const TaskFileContext) -> i32 {
     if task == 0 || file == 0 {
         return 0;
     }
-    super::done!(open_file(meta, Task::at(task), fd, file))
+    if config!(has_sock_from_file) != 0 {
+        super::done!(typed_open_file(meta, task, fd, file))
+    } else {
+        super::done!(open_file(meta, Task::at(task), fd, file))
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -78,7 +87,55 @@ extern "C" fn tcp_sockets(ctx: *const TcpContext) -> i32 {
     if sock == 0 {
         return 0;
     }
-    super::done!(list(meta, Sock(sock), OpenFile::ZERO))
+    if config!(has_sock_from_file) != 0 {
+        super::done!(typed(sock).and_then(|sock| list(meta, sock, OpenFile::ZERO)))
+    } else {
+        super::done!(list(meta, Sock(sock), OpenFile::ZERO))
+    }
+}
+
+/// A socket of which the verifier knows the type, as that of TCP: all of its fields are then loaded,
+/// without the call of a helper for each. `None` of another protocol, and of what is no full socket.
+#[inline(always)]
+fn typed(sock: u64) -> Option<SockArgument> {
+    // SAFETY: the helper only looks at the socket, and returns NULL or the same address.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(sock as *mut c_void) };
+    if tcp.is_null() {
+        return None;
+    }
+    // SAFETY: a helper returned it.
+    Some(unsafe { SockArgument::new(tcp as u64) })
+}
+
+/// As [`open_file`], where the verifier knows the type of everything on the way.
+#[inline(always)]
+fn typed_open_file(meta: *const IterMeta, task: u64, fd: u32, file: u64) -> Option<()> {
+    // SAFETY: the helper only looks at the file that the iterator hands over.
+    let socket = unsafe { bpf_sock_from_file(file as *mut _) } as u64;
+    if socket == 0 {
+        return None;
+    }
+    let offset = offset!(socket_sock);
+    // SAFETY: a helper returned it; NULL before the socket has a protocol, which `typed` looks at.
+    let sock = typed(unsafe { load(socket, offset) })?;
+    let family = sock.family()?;
+    if family != AF_INET && family != AF_INET6 {
+        return None;
+    }
+    // SAFETY: an argument of the iterator.
+    let task = unsafe { Task::typed(task) };
+    list(meta, sock, held(task, fd))
+}
+
+/// A line that says who holds it.
+#[inline(always)]
+fn held(task: Task, fd: u32) -> OpenFile {
+    let mut line = OpenFile::ZERO;
+    line.holder_tgid = task.tgid();
+    line.holder_start_ns = task.process_start_ns();
+    line.holder_comm = task.comm();
+    line.fd = fd;
+    line
 }
 
 #[inline(always)]
@@ -105,17 +162,11 @@ fn open_file(meta: *const IterMeta, task: Task, fd: u32, file: u64) -> Option<()
     if !sock.is_tcp() {
         return None;
     }
-    let mut line = OpenFile::ZERO;
-    line.holder_tgid = task.tgid();
-    line.holder_start_ns = task.process_start_ns();
-    line.holder_comm = task.comm();
-    line.fd = fd;
-    line.inode = read_kernel(inode, offset!(inode_number))?;
-    list(meta, sock, line)
+    list(meta, sock, held(task, fd))
 }
 
 #[inline(always)]
-fn list(meta: *const IterMeta, sock: Sock, mut line: OpenFile) -> Option<()> {
+fn list(meta: *const IterMeta, sock: impl SockFields, mut line: OpenFile) -> Option<()> {
     let state = sock.state()?;
     // The first two are no full `struct sock`; the third becomes ESTABLISHED within the softirq
     // that made it, and only the state hook knows that moment.
@@ -123,7 +174,7 @@ fn list(meta: *const IterMeta, sock: Sock, mut line: OpenFile) -> Option<()> {
         return None;
     }
     let matched = filter::watched(sock)?;
-    line.socket = sock.0;
+    line.socket = sock.address();
     line.state = state;
     line.local_port = matched.local_port;
     line.remote_port = matched.remote_port;
@@ -132,7 +183,10 @@ fn list(meta: *const IterMeta, sock: Sock, mut line: OpenFile) -> Option<()> {
     line.local_addr = sock.local_address(line.family);
     line.remote_addr = sock.remote_address(line.family);
     if state != TCP_LISTEN {
-        queues(sock, &mut line)?;
+        // Nobody asks it of a server end, and it lies far behind what was read so far.
+        if !matched.server_end {
+            queues(sock, &mut line)?;
+        }
         if config!(seed) != 0 {
             seed(&line, matched.server_end);
         }
@@ -149,7 +203,7 @@ fn list(meta: *const IterMeta, sock: Sock, mut line: OpenFile) -> Option<()> {
 }
 
 #[inline(always)]
-fn queues(sock: Sock, line: &mut OpenFile) -> Option<()> {
+fn queues(sock: impl SockFields, line: &mut OpenFile) -> Option<()> {
     let received: u32 = sock.read(offset!(tcp_received_next))?;
     let copied: u32 = sock.read(offset!(tcp_copied))?;
     let written: u32 = sock.read(offset!(tcp_written))?;

@@ -31,14 +31,13 @@ pub struct OpenFile {
     pub netns: u32,
     /// `None` where the line comes from the kernel's own list of sockets.
     pub holder: Option<Holder>,
-    /// 0 where there is no holder.
-    pub inode: u64,
+    /// What follows is of client ends: zeroes else.
     pub receive_queue_bytes: u32,
     pub send_queue_bytes: u32,
     pub bytes_received: u64,
     pub bytes_sent: u64,
     pub idle_jiffies: u32,
-    /// (jiffies, CLOCK_MONOTONIC) when the line was written; zeroes for a listener.
+    /// (jiffies, CLOCK_MONOTONIC) when the line was written.
     pub kernel_time: (u64, u64),
 }
 
@@ -67,14 +66,18 @@ impl OpenFiles {
         &self.0
     }
 
-    /// The watched `ports` say which end is the watched one.
     pub fn files(&self, ports: &[u16]) -> impl Iterator<Item = OpenFile> {
-        lines(&self.0).map(|line| from_line(&line, ports))
+        files(&self.0, ports)
     }
 
     pub fn sockets(&self) -> impl Iterator<Item = SocketId> {
         sockets(&self.0)
     }
+}
+
+/// The open files of whole lines; the watched `ports` say which end is the watched one.
+pub fn files(lines_of_walk: &[u8], ports: &[u16]) -> impl Iterator<Item = OpenFile> {
+    lines(lines_of_walk).map(|line| from_line(&line, ports))
 }
 
 /// The sockets of whole lines.
@@ -108,7 +111,6 @@ fn from_line(line: &Line, ports: &[u16]) -> OpenFile {
         remote: address(line.family, &line.remote_addr, line.remote_port),
         netns: line.netns,
         holder,
-        inode: line.inode,
         receive_queue_bytes: line.receive_queue_bytes,
         send_queue_bytes: line.send_queue_bytes,
         bytes_received: line.bytes_received,

@@ -1,6 +1,7 @@
 //! The kernel's type information (BTF), read once for offsets and features.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     collections::HashMap,
     fs::File,
@@ -11,18 +12,23 @@ use std::{
 };
 
 use btf_rs::{Backend, Btf, Type};
+use memmap2::Mmap;
+use tracer_ebpf::abi::offsets::Offsets;
 
-use super::error::KernelError;
+use super::{btf_bytes::BtfBytes, error::KernelError};
 use crate::memory;
 
 pub(super) const SYSTEM_BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// What is asked for besides the structs of fields.
+const ACCEPT: &str = "inet_csk_accept";
+const HELPERS: &str = "bpf_func_id";
+
 /// The types of one kernel.
-///
-/// There are some 150,000 of them, and a dozen are asked for: each is looked for once, and the
-/// others are passed over where they lie instead of being made into values first.
 pub(super) struct KernelTypes {
     btf: Btf,
+    /// As the kernel has it.
+    bytes: Mmap,
     named: RefCell<HashMap<String, Rc<[Type]>>>,
 }
 
@@ -39,10 +45,20 @@ impl KernelTypes {
             Backend::Mmap,
         )
         .map_err(|error| no_btf(error.to_string()))?;
+        // SAFETY: nobody but this function has the file, which has no name and is not written to
+        // any more.
+        let bytes = unsafe { Mmap::map(&copy) }.map_err(|error| no_btf(error.to_string()))?;
         Ok(Self {
+            named: wanted(&btf, &bytes).into(),
             btf,
-            named: RefCell::default(),
+            bytes,
         })
+    }
+
+    /// As aya is to have them: it makes values of all types, and asks for functions and tracepoints.
+    pub(super) fn attachable(&self) -> Cow<'_, [u8]> {
+        let attachable = BtfBytes::new(&self.bytes).and_then(|bytes| bytes.attachable());
+        attachable.map_or(Cow::Borrowed(&self.bytes[..]), Cow::Owned)
     }
 
     fn named(&self, name: &str) -> Option<Rc<[Type]>> {
@@ -106,11 +122,11 @@ impl KernelTypes {
         }
     }
 
-    /// Number of arguments of a kernel function.
-    pub(super) fn arguments(&self, function: &str) -> Option<usize> {
-        for candidate in self.btf.resolve_types_by_name(function).ok()? {
+    /// Number of arguments of `inet_csk_accept`.
+    pub(super) fn accept_arguments(&self) -> Option<usize> {
+        for candidate in self.named(ACCEPT)?.iter() {
             if let Type::Func(function) = candidate
-                && let Ok(Type::FuncProto(proto)) = self.btf.resolve_chained_type(&function)
+                && let Ok(Type::FuncProto(proto)) = self.btf.resolve_chained_type(function)
             {
                 return Some(proto.parameters.len());
             }
@@ -121,7 +137,7 @@ impl KernelTypes {
     /// Does the kernel have this BPF helper (`enum bpf_func_id`)?
     pub(super) fn has_helper(&self, name: &str) -> bool {
         let wanted = format!("BPF_FUNC_{name}");
-        let Ok(types) = self.btf.resolve_types_by_name("bpf_func_id") else {
+        let Some(types) = self.named(HELPERS) else {
             return false;
         };
         types.iter().any(|of| match of {
@@ -133,6 +149,23 @@ impl KernelTypes {
             _ => false,
         })
     }
+}
+
+/// The types that will be asked for, all found in one pass. What is missing is looked for by itself.
+fn wanted(btf: &Btf, bytes: &[u8]) -> HashMap<String, Rc<[Type]>> {
+    let mut names: Vec<&str> = Offsets::FIELDS.iter().map(|field| field.of).collect();
+    names.extend([ACCEPT, HELPERS]);
+    names.sort_unstable();
+    names.dedup();
+    let found = BtfBytes::new(bytes).and_then(|bytes| bytes.ids(&names));
+    let found = found.unwrap_or_default().into_iter();
+    found
+        .filter_map(|(name, ids)| {
+            let types = ids.into_iter().map(|id| btf.resolve_type_by_id(id));
+            let types: Vec<Type> = types.collect::<Result<_, _>>().ok()?;
+            Some((name.to_owned(), types.into()))
+        })
+        .collect()
 }
 
 /// Its types are mapped, and older kernels (6.12 is one) let nobody map the file of sysfs.

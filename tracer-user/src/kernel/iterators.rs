@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, ErrorKind, Read},
     os::fd::{AsRawFd, BorrowedFd},
     thread,
 };
@@ -61,7 +61,10 @@ pub(super) fn run_each(
         let read = file.read(&mut piece[filled..]);
         let read = read.map_err(|error| failed(walk, &error))?;
         if read == 0 {
-            return Ok(());
+            return match filled {
+                0 => Ok(()),
+                _ => Err(failed(walk, &io::Error::from(ErrorKind::UnexpectedEof))),
+            };
         }
         filled += read;
         let cut = filled % size_of::<OpenFile>();
@@ -118,7 +121,7 @@ pub(super) fn run_each_in(
             if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
                 let error = io::Error::last_os_error();
                 return Err(match error.kind() {
-                    io::ErrorKind::PermissionDenied => KernelError::NamespaceNotPermitted,
+                    ErrorKind::PermissionDenied => KernelError::NamespaceNotPermitted,
                     _ => failed(error.to_string()),
                 });
             }

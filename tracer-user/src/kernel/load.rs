@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
+    thread,
 };
 
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned};
@@ -106,12 +107,13 @@ impl Kernel {
 
     fn load_with(options: &Options, seed: bool) -> Result<Self, KernelError> {
         support::raise_memlock();
+        let loader = thread::spawn(blank_loader);
         let types = KernelTypes::read(options.btf.as_deref())?;
         let offsets: Offsets = offsets::resolve(&types)?;
-        let btf = read_btf(options.btf.as_deref())?;
+        let btf = parsed(&types, options.btf.as_deref())?;
         let ports = bitmap(&options.ports);
         let traits = Traits {
-            accept_arguments: types.arguments("inet_csk_accept"),
+            accept_arguments: types.accept_arguments(),
             preempts: support::preempts_tracepoints(),
             has_events: offsets.has_events(),
         };
@@ -123,6 +125,7 @@ impl Kernel {
                 .div_ceil(STACK_PAGE_BYTES),
             has_task_pt_regs: u32::from(types.has_helper("task_pt_regs")),
             has_current_task_btf: u32::from(types.has_helper("get_current_task_btf")),
+            has_sock_from_file: u32::from(types.has_helper("sock_from_file")),
             seed: u32::from(seed),
             kernel_stack_bytes: KERNEL_STACK_BYTES,
             stacks_per_second: options.stacks_per_second,
@@ -135,7 +138,8 @@ impl Kernel {
             },
             preempts: u32::from(traits.preempts),
         };
-        let ebpf = EbpfLoader::new()
+        let mut loader = loader.join().unwrap_or_else(|_| EbpfLoader::new());
+        let ebpf = loader
             .btf(Some(&btf))
             // The log is made again, in full, when a program is refused.
             .verifier_log_level(VerifierLogLevel::STATS)
@@ -245,10 +249,26 @@ fn bitmap(ports: &[u16]) -> PortBitmap {
     bitmap
 }
 
-fn read_btf(path: Option<&Path>) -> Result<Btf, KernelError> {
-    let path = path.unwrap_or(Path::new(SYSTEM_BTF));
-    Btf::parse_file(path, Endianness::default()).map_err(|error| KernelError::NoBtf {
-        path: path.to_owned(),
+/// A new loader reads all types of the kernel before it can be told of others, which takes longer
+/// than all else that a snapshot does, and 20 MB. To be called by a thread that ends: its root
+/// becomes a place without /sys, where there are none to read. Where that is refused it takes
+/// longer.
+fn blank_loader<'a>() -> EbpfLoader<'a> {
+    // SAFETY: the path ends in NUL; the calls change what this thread calls "/", and no other's.
+    unsafe {
+        if libc::unshare(libc::CLONE_FS) == 0 {
+            libc::chroot(c"/proc/self".as_ptr());
+        }
+    }
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    loader
+}
+
+fn parsed(types: &KernelTypes, path: Option<&Path>) -> Result<Btf, KernelError> {
+    let btf = Btf::parse(&types.attachable(), Endianness::default());
+    btf.map_err(|error| KernelError::NoBtf {
+        path: path.unwrap_or(Path::new(SYSTEM_BTF)).to_owned(),
         cause: error.to_string(),
     })
 }

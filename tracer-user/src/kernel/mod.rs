@@ -5,6 +5,7 @@
 mod ask;
 mod attach;
 mod btf;
+mod btf_bytes;
 mod ended;
 mod error;
 mod iterators;

@@ -31,6 +31,13 @@ use crate::{
 /// A live table is drawn every second; how sockets stand does not change a verdict that fast.
 const LOOKED_AGE_NS: u64 = 5_000_000_000;
 
+/// What the open files of a walk, of which one process's follow each other, need not be asked again.
+#[derive(Default)]
+struct Latest {
+    holder: Option<ProcessKey>,
+    has_told_hz: bool,
+}
+
 /// What is known without asking the kernel again.
 pub(super) struct State {
     pub(super) table: SocketTable,
@@ -139,25 +146,38 @@ impl State {
         }
     }
 
-    /// Meets whoever holds a socket, and learns the kernel's HZ on the way.
+    /// Takes over a walk over the open files.
     pub(super) fn take_open_files(&mut self, open_files: impl Iterator<Item = OpenFile>) {
-        let Self {
-            table,
-            processes,
-            clock,
-            ..
-        } = self;
-        let mut knows_hz = false;
-        table.set_holders(open_files.inspect(|file| {
-            if let Some(holder) = &file.holder {
-                processes.meet(holder.process, holder.comm, None);
-            }
-            let (jiffies, monotonic_ns) = file.kernel_time;
-            if jiffies != 0 && !knows_hz {
-                knows_hz = true;
-                clock.set_hz(jiffies, monotonic_ns);
-            }
-        }));
+        self.table.forget_holders();
+        let mut latest = Latest::default();
+        for file in open_files {
+            self.meet_holder(&file, &mut latest);
+            self.table.hold(&file);
+        }
+    }
+
+    /// Takes over open files of sockets of which nothing else will be known.
+    pub(super) fn take_found(&mut self, open_files: impl Iterator<Item = OpenFile>) {
+        let mut latest = Latest::default();
+        for file in open_files {
+            self.meet_holder(&file, &mut latest);
+            self.table.find(&file);
+        }
+    }
+
+    /// Meets whoever holds a socket, and learns the kernel's HZ on the way.
+    fn meet_holder(&mut self, file: &OpenFile, latest: &mut Latest) {
+        if let Some(holder) = &file.holder
+            && latest.holder != Some(holder.process)
+        {
+            latest.holder = Some(holder.process);
+            self.processes.meet(holder.process, holder.comm, None);
+        }
+        let (jiffies, monotonic_ns) = file.kernel_time;
+        if jiffies != 0 && !latest.has_told_hz {
+            latest.has_told_hz = true;
+            self.clock.set_hz(jiffies, monotonic_ns);
+        }
     }
 
     /// Makes one socket what the kernel's map says of it.

@@ -191,12 +191,7 @@ fn opener(sources: &Sources<'_>, owner: Owner, account: &Account<'_>) -> OpenerR
     let entries = &account.client_ends;
     let mut report = identity(sources, owner);
     report.outstanding = entries.len() as u64;
-    for entry in entries {
-        *report
-            .states
-            .entry(entry.state().name().to_owned())
-            .or_default() += 1;
-    }
+    report.states = states(entries);
     report.oldest_age_s = ages(sources, entries).reduce(f64::max);
     if sources.listing.is_of(report.pid) {
         report.stacks = stacks(sources, entries);
@@ -264,7 +259,7 @@ fn identity(sources: &Sources<'_>, owner: Owner) -> OpenerReport {
 /// The oldest first. They are put in order before they are told: of many only some may be wanted.
 fn sockets(sources: &Sources<'_>, owner: Owner, entries: &[&Entry]) -> Vec<SocketReport> {
     let mut entries = entries.to_vec();
-    entries.sort_by_key(|entry| (entry.opened_ns(), entry.local()));
+    entries.sort_by_cached_key(|entry| (entry.opened_ns(), entry.local()));
     let listed = usize::try_from(sources.listing.sockets_max).unwrap_or(usize::MAX);
     let listed = entries.into_iter().take(listed);
     listed.map(|entry| socket(sources, owner, entry)).collect()
@@ -373,15 +368,22 @@ fn socket(sources: &Sources<'_>, owner: Owner, entry: &Entry) -> SocketReport {
 
 fn server(sources: &Sources<'_>, owner: Owner, account: &Account<'_>) -> ServerReport {
     let identity = identity(sources, owner);
-    let mut states = BTreeMap::new();
-    for entry in &account.server_ends {
-        *states.entry(entry.state().name().to_owned()).or_default() += 1;
-    }
     ServerReport {
         pid: identity.pid,
         name: identity.name,
         unit: identity.unit,
         outstanding: account.server_ends.len() as u64,
-        states,
+        states: states(&account.server_ends),
     }
+}
+
+fn states(entries: &[&Entry]) -> BTreeMap<String, u64> {
+    let mut states: BTreeMap<&str, u64> = BTreeMap::new();
+    for entry in entries {
+        *states.entry(entry.state().name()).or_default() += 1;
+    }
+    let states = states.into_iter();
+    states
+        .map(|(state, count)| (state.to_owned(), count))
+        .collect()
 }

@@ -10,7 +10,7 @@ impl Report {
         for socket in sockets {
             socket.redis = clients
                 .find(socket.local, socket.remote)
-                .map(ClientReport::from);
+                .map(|client| Box::new(client.into()));
         }
     }
 }

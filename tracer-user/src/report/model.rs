@@ -233,7 +233,7 @@ pub struct SocketReport {
     pub rx_bytes: Option<u64>,
     pub tx_bytes: Option<u64>,
     /// What Redis itself says of it; null where it was not asked, or does not list it.
-    pub redis: Option<ClientReport>,
+    pub redis: Option<Box<ClientReport>>,
 }
 
 /// A line of Redis' CLIENT LIST.

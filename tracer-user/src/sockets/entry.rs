@@ -190,8 +190,15 @@ impl Entry {
         self.holders.clear();
     }
 
-    pub(super) fn hold(&mut self, holder: &Holder) {
-        self.holders.push(holder.into());
+    /// A walk found it open.
+    pub(super) fn find(&mut self, file: &OpenFile) {
+        // Only of client ends it is told.
+        if file.end == End::Client {
+            self.set_traffic(file.into());
+        }
+        if let Some(holder) = &file.holder {
+            self.holders.push(holder.into());
+        }
     }
 
     pub fn set_traffic(&mut self, traffic: Traffic) {

@@ -151,28 +151,41 @@ impl SocketTable {
         }
     }
 
-    /// Takes over who holds what, and how much waits in the queues.
-    pub fn set_holders(&mut self, open_files: impl Iterator<Item = OpenFile>) {
+    /// A new walk over the open files begins: who holds what, it will tell.
+    pub fn forget_holders(&mut self) {
         for entry in self.entries.values_mut() {
             entry.clear_holders();
         }
         self.listeners.clear();
-        for file in open_files {
-            if file.state == TcpState::Listen {
-                let holder = file.holder.clone();
-                let listener = self.listeners.entry(file.id);
-                let (_, holders) = listener.or_insert_with(|| (file, Vec::new()));
-                holders.extend(holder);
-                continue;
-            }
-            let Some(entry) = self.entries.get_mut(&file.id) else {
-                continue;
-            };
-            entry.set_traffic((&file).into());
-            if let Some(holder) = &file.holder {
-                entry.hold(holder);
-            }
+    }
+
+    /// Takes over who holds a socket, and how much waits in its queues.
+    pub fn hold(&mut self, file: &OpenFile) {
+        if file.state == TcpState::Listen {
+            return self.listen(file);
         }
+        if let Some(entry) = self.entries.get_mut(&file.id) {
+            entry.find(file);
+        }
+    }
+
+    /// As [`SocketTable::hold`], where of a socket nothing else will be known.
+    pub fn find(&mut self, file: &OpenFile) {
+        let Some(socket) = Socket::from_open_file(file) else {
+            return self.listen(file);
+        };
+        let openers = &mut self.openers;
+        let entry = self.entries.entry(file.id).or_insert_with(|| {
+            let stack = StackRef::None(NoStack::Seeded);
+            Entry::new(&socket, stack, openers)
+        });
+        entry.find(file);
+    }
+
+    fn listen(&mut self, file: &OpenFile) {
+        let listener = self.listeners.entry(file.id);
+        let (_, holders) = listener.or_insert_with(|| (file.clone(), Vec::new()));
+        holders.extend(file.holder.clone());
     }
 
     /// The process that listens where this server end came in.

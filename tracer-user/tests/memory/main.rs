@@ -107,7 +107,6 @@ fn held_by(socket: &Socket, process: ProcessKey, fd: u32) -> OpenFile {
             fd,
             comm: Comm::default(),
         }),
-        inode: u64::from(fd),
         receive_queue_bytes: 0,
         send_queue_bytes: 0,
         bytes_received: 5,
@@ -150,11 +149,9 @@ fn bytes_each(v6: bool) -> isize {
         table.set_stack(socket.id, socket.opened_ns, Arc::clone(&stack));
         groups.set_site(socket.id, socket.opened_ns, Arc::clone(&site));
     }
-    table.set_holders(
-        sockets()
-            .zip(0..)
-            .map(|((socket, process), fd)| held_by(&socket, process, fd)),
-    );
+    for ((socket, process), fd) in sockets().zip(0..) {
+        table.hold(&held_by(&socket, process, fd));
+    }
     let held = HELD_BYTES.load(Relaxed) - before;
     assert_eq!(table.len(), SOCKETS as usize);
     assert_eq!(counts.port(6379).both_ends(), SOCKETS);

@@ -1,5 +1,7 @@
 //! A line of the table: what is said of one process, one socket, one frame.
 
+use std::{fmt::Write, net::SocketAddr};
+
 use anstyle::{AnsiColor, Style as Paint};
 
 use super::super::clean::clean;
@@ -59,34 +61,87 @@ pub(super) fn headline(opener: &OpenerReport) -> String {
 
 /// One socket with its holders.
 pub fn socket_line(socket: &SocketReport) -> String {
-    let holders: Vec<String> = socket
-        .holders
-        .iter()
-        .map(|holder| format!("{}/{}", holder.pid, holder.fd))
-        .collect();
-    let holders = if holders.is_empty() {
-        "nobody".to_owned()
-    } else {
-        holders.join(" ")
+    let mut line = String::new();
+    push_socket(&mut line, socket);
+    line
+}
+
+/// Of ESTABLISHED, and of all states that last.
+const STATE_WIDTH: usize = 11;
+/// Most lines of a socket are shorter.
+const SOCKET_LINE_BYTES: usize = 128;
+
+/// The lines of all of them, in one piece: there may be 100,000.
+pub(super) fn sockets(sockets: &[SocketReport], indent: &str, width: usize) -> String {
+    let mut lines = String::with_capacity(sockets.len() * SOCKET_LINE_BYTES);
+    for socket in sockets {
+        if !lines.is_empty() {
+            lines.push('\n');
+        }
+        let start = lines.len();
+        lines.push_str(indent);
+        push_socket(&mut lines, socket);
+        if lines.len() - start > width {
+            let line = cut(lines.split_off(start), width);
+            lines.push_str(&line);
+        }
+    }
+    lines
+}
+
+/// As [`socket_line`], behind what is in `line`. Numbers are written without `fmt`, which takes three
+/// times as long.
+fn push_socket(line: &mut String, socket: &SocketReport) {
+    line.push_str(&socket.state);
+    let padding = STATE_WIDTH.saturating_sub(socket.state.len());
+    line.extend(std::iter::repeat_n(' ', padding));
+    line.push_str("  ");
+    push_address(line, socket.local);
+    line.push_str(" -> ");
+    push_address(line, socket.remote);
+    line.push_str("  held by");
+    for holder in &socket.holders {
+        line.push(' ');
+        push_number(line, holder.pid);
+        line.push('/');
+        push_number(line, holder.fd);
+    }
+    if socket.holders.is_empty() {
+        line.push_str(" nobody");
+    }
+    if let Some(idle_s) = socket.idle_s {
+        line.push_str("  idle ");
+        line.push_str(&age(idle_s));
+    }
+    line.push_str("  rx ");
+    push_number(line, socket.rx_queue_bytes.unwrap_or(0));
+    line.push_str(" tx ");
+    push_number(line, socket.tx_queue_bytes.unwrap_or(0));
+    line.push_str(" bytes");
+    if let Some(opener) = &socket.opener {
+        let name = clean(&opener.name);
+        // Writing to a String cannot fail.
+        let _ = write!(line, "  opened by {name} ({})", opener.pid);
+    }
+}
+
+fn push_address(line: &mut String, address: SocketAddr) {
+    let SocketAddr::V4(v4) = address else {
+        let _ = write!(line, "{address}");
+        return;
     };
-    let idle = socket
-        .idle_s
-        .map(|idle| format!("  idle {}", age(idle)))
-        .unwrap_or_default();
-    let queues = format!(
-        "  rx {} tx {} bytes",
-        socket.rx_queue_bytes.unwrap_or(0),
-        socket.tx_queue_bytes.unwrap_or(0)
-    );
-    let opener = socket
-        .opener
-        .as_ref()
-        .map(|opener| format!("  opened by {} ({})", clean(&opener.name), opener.pid))
-        .unwrap_or_default();
-    format!(
-        "{:<11}  {} -> {}  held by {holders}{idle}{queues}{opener}",
-        socket.state, socket.local, socket.remote
-    )
+    let mut before = "";
+    for byte in v4.ip().octets() {
+        line.push_str(before);
+        push_number(line, byte);
+        before = ".";
+    }
+    line.push(':');
+    push_number(line, v4.port());
+}
+
+fn push_number(line: &mut String, number: impl itoa::Integer) {
+    line.push_str(itoa::Buffer::new().format(number));
 }
 
 /// `worker.rs:88 handle_order`, or what is known of the frame.
@@ -105,9 +160,10 @@ pub(super) fn frame_line(frame: &Frame) -> String {
     }
 }
 
-pub(super) fn cut(line: &str, width: usize) -> String {
-    if line.chars().count() <= width {
-        return line.to_owned();
+pub(super) fn cut(line: String, width: usize) -> String {
+    // Not counted where they cannot be more.
+    if line.len() <= width || line.chars().count() <= width {
+        return line;
     }
     let mut cut: String = line.chars().take(width.saturating_sub(1)).collect();
     cut.push('…');
@@ -116,11 +172,23 @@ pub(super) fn cut(line: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::cut;
+    use std::net::SocketAddr;
+
+    use super::{cut, push_address};
+
+    #[test]
+    fn addresses_are_written_as_everywhere() {
+        for text in ["0.0.0.0:0", "255.10.9.1:65535", "[2001:db8::1]:6379"] {
+            let address: SocketAddr = text.parse().expect("an address");
+            let mut line = String::new();
+            push_address(&mut line, address);
+            assert_eq!(line, text);
+        }
+    }
 
     #[test]
     fn lines_are_cut_by_characters() {
-        assert_eq!(cut("größer", 4), "grö…");
-        assert_eq!(cut("kurz", 4), "kurz");
+        assert_eq!(cut("größer".to_owned(), 4), "grö…");
+        assert_eq!(cut("kurz".to_owned(), 4), "kurz");
     }
 }

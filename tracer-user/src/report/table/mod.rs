@@ -68,19 +68,21 @@ struct Page {
 }
 
 impl Page {
-    fn line(&mut self, paint: Paint, line: &str) {
-        self.lines.push((paint, cut(line, self.style.width)));
+    fn line(&mut self, paint: Paint, line: impl Into<String>) {
+        self.lines.push((paint, cut(line.into(), self.style.width)));
     }
 
     fn text(&self) -> String {
-        let mut text = String::new();
+        let bytes = self.lines.iter().map(|(_, line)| line.len() + 1).sum();
+        let mut text = String::with_capacity(bytes);
         for (paint, line) in &self.lines {
             // Writing to a String cannot fail.
-            let _ = if self.style.color && *paint != Paint::new() {
-                writeln!(text, "{paint}{line}{paint:#}")
+            if self.style.color && *paint != Paint::new() {
+                let _ = writeln!(text, "{paint}{line}{paint:#}");
             } else {
-                writeln!(text, "{line}")
-            };
+                text.push_str(line);
+                text.push('\n');
+            }
         }
         text
     }
@@ -91,7 +93,7 @@ impl Page {
         let ports: Vec<String> = report.ports.iter().map(|port| format!(":{port}")).collect();
         self.line(
             Paint::new().bold(),
-            &format!(
+            format!(
                 "{outstanding} {} to {} outstanding, from {}",
                 connections(outstanding),
                 ports.join(" "),
@@ -108,7 +110,7 @@ impl Page {
         );
         self.line(
             Paint::new(),
-            &format!(
+            format!(
                 "ESTABLISHED {} (both ends {})   CLOSE_WAIT {}   unattributed {}   drift {}",
                 totals.established_client_ends,
                 totals.established_both_ends,
@@ -126,7 +128,7 @@ impl Page {
         self.line(Paint::new(), "");
         self.line(
             AnsiColor::Cyan.on_default(),
-            &row([
+            row([
                 "PID",
                 "OUTSTANDING",
                 "OPENED",
@@ -145,31 +147,31 @@ impl Page {
         }
         let hidden = without.len().saturating_sub(WITHOUT_SOCKETS_MAX);
         for opener in without.into_iter().take(WITHOUT_SOCKETS_MAX) {
-            self.line(Paint::new().dimmed(), &headline(opener));
+            self.line(Paint::new().dimmed(), headline(opener));
         }
         if hidden > 0 {
             let more = count(hidden, "more process", "more processes");
             self.line(
                 Paint::new().dimmed(),
-                &format!("{INDENT}and {more} with nothing outstanding"),
+                format!("{INDENT}and {more} with nothing outstanding"),
             );
         }
     }
 
     fn opener(&mut self, opener: &OpenerReport, own_netns: Option<u32>, rules: &SiteRules) {
-        self.line(Paint::new().bold(), &headline(opener));
+        self.line(Paint::new().bold(), headline(opener));
         self.facts(opener, own_netns, rules);
-        if self.style.sockets {
-            for socket in &opener.sockets {
-                self.line(Paint::new(), &format!("{INDENT}{}", socket_line(socket)));
-            }
+        if self.style.sockets && !opener.sockets.is_empty() {
+            let sockets = line::sockets(&opener.sockets, INDENT, self.style.width);
+            // Cut already, each by itself.
+            self.lines.push((Paint::new(), sockets));
         }
     }
 
     fn facts(&mut self, opener: &OpenerReport, own_netns: Option<u32>, rules: &SiteRules) {
         if !opener.cmdline.is_empty() {
             let command = clean(&opener.cmdline.join(" "));
-            self.line(Paint::new().dimmed(), &format!("{INDENT}{command}"));
+            self.line(Paint::new().dimmed(), format!("{INDENT}{command}"));
         }
         let mut facts: Vec<String> = opener
             .states
@@ -208,7 +210,7 @@ impl Page {
                 .iter()
                 .map(|netns| format!("in network namespace {netns}")),
         );
-        self.line(Paint::new(), &format!("{INDENT}{}", facts.join("   ")));
+        self.line(Paint::new(), format!("{INDENT}{}", facts.join("   ")));
         self.trend(&opener.trend);
         for stack in &opener.stacks {
             self.stack(stack, rules);
@@ -231,7 +233,7 @@ impl Page {
         };
         self.line(
             paint,
-            &format!("{INDENT}{}", clean(&format!("{words}{next}"))),
+            format!("{INDENT}{}", clean(&format!("{words}{next}"))),
         );
     }
 
@@ -256,7 +258,7 @@ impl Page {
         };
         self.line(
             AnsiColor::Yellow.on_default(),
-            &format!(
+            format!(
                 "{INDENT}{} outstanding{age}{verdict}{from}{note}",
                 stack.outstanding
             ),
@@ -264,18 +266,18 @@ impl Page {
         for folded in rules.fold_for_table(&stack.frames) {
             match folded {
                 FoldedFrame::Application(frame) => {
-                    self.line(Paint::new(), &format!("{INDENT}    {}", frame_line(frame)));
+                    self.line(Paint::new(), format!("{INDENT}    {}", frame_line(frame)));
                 }
                 FoldedFrame::Library {
                     count: 1,
                     innermost,
                 } => self.line(
                     Paint::new().dimmed(),
-                    &format!("{INDENT}    {}", frame_line(innermost)),
+                    format!("{INDENT}    {}", frame_line(innermost)),
                 ),
                 FoldedFrame::Library { count, innermost } => self.line(
                     Paint::new().dimmed(),
-                    &format!(
+                    format!(
                         "{INDENT}    {count} library frames, innermost {}",
                         frame_line(innermost)
                     ),
@@ -287,7 +289,7 @@ impl Page {
         {
             self.line(
                 Paint::new().dimmed(),
-                &format!("{INDENT}    ({})", clean(note)),
+                format!("{INDENT}    ({})", clean(note)),
             );
         }
     }
@@ -310,7 +312,7 @@ impl Page {
                 .collect();
             self.line(
                 Paint::new().dimmed(),
-                &format!("server ends held by {who}: {}", states.join("   ")),
+                format!("server ends held by {who}: {}", states.join("   ")),
             );
         }
     }
@@ -345,10 +347,7 @@ impl Page {
             ),
         ];
         for (count, text) in lines.into_iter().filter(|(count, _)| *count > 0) {
-            self.line(
-                AnsiColor::Red.on_default(),
-                &format!("lost: {count} {text}"),
-            );
+            self.line(AnsiColor::Red.on_default(), format!("lost: {count} {text}"));
         }
     }
 }
