@@ -55,9 +55,11 @@ const CLIENTS: &str = "/clients";
 const TEST_TIME_LIMIT_S: u64 = 600;
 const DOCTOR: &str = "doctor";
 /// Their subject is the same whatever hook gave an event: a kernel's first machine runs them.
-const WHATEVER_FAMILY: [&str; 4] = [
+const WHATEVER_FAMILY: [&str; 5] = [
     "kernel_machine",
     "kernel_recording",
+    // Its walk is CPython's, which every family takes.
+    "kernel_ruby",
     "kernel_select",
     "kernel_terminal",
 ];
