@@ -3,14 +3,16 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use connleak_tests::chains::ChainLogger;
 use connleak_tests::dial::dial;
+use connleak_tests::peer::FullBacklog;
 use connleak_tests::python;
 use connleak_tests::script::How;
+use connleak_tests::server;
 use connleak_tests::tracer::Tracer;
 
 /// Within the usual limit of open files.
@@ -58,31 +60,6 @@ fn run_time_ns(tracer: &Tracer) -> Result<u64> {
     Ok(seen.iter().map(|(_, ns)| ns).sum())
 }
 
-/// A listener that answers nobody, because nobody accepts and its queue is full: what connects to it
-/// stays in SYN_SENT, so that a connect is all that happens.
-struct Mute {
-    listener: TcpListener,
-    _queued: TcpStream,
-}
-
-impl Mute {
-    fn start() -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        // SAFETY: to listen again on our own listener only changes how many may wait: one.
-        let failed = unsafe { libc::listen(listener.as_raw_fd(), 0) };
-        ensure!(failed == 0, "failed to listen");
-        let queued = TcpStream::connect(listener.local_addr()?)?;
-        Ok(Self {
-            listener,
-            _queued: queued,
-        })
-    }
-
-    fn address(&self) -> Result<SocketAddr> {
-        Ok(self.listener.local_addr()?)
-    }
-}
-
 #[inline(never)]
 fn connect_from_the_depth(to: SocketAddr) -> Result<Vec<OwnedFd>> {
     let mut depth = std::hint::black_box([1_u8; DEPTH_BYTES]);
@@ -114,12 +91,13 @@ fn least<K, C: FnOnce() -> Result<K>>(
 ) -> Result<u64> {
     let mut least_ns = u64::MAX;
     for _ in 0..ROUNDS {
-        let mute = Mute::start()?;
-        let port = mute.address()?.port();
+        // It answers nobody: what connects stays in SYN_SENT, so that a connect is all that happens.
+        let silent = FullBacklog::on(server::free_port()?)?;
+        let to = silent.address()?;
         let mut arguments = vec!["--stacks-per-second", "1000000"];
         arguments.extend(options);
-        let connect = prepare(mute.address()?)?;
-        let tracer = Tracer::start_with(&[port], &arguments)?;
+        let connect = prepare(to)?;
+        let tracer = Tracer::start_with(&[to.port()], &arguments)?;
         let before_ns = run_time_ns(&tracer)?;
         let kept = connect()?;
         let taken_ns = run_time_ns(&tracer)? - before_ns;

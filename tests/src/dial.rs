@@ -67,7 +67,7 @@ pub fn dial(fd: i32, how: How, to: SocketAddr) -> io::Result<()> {
     }
 }
 
-fn set_option(fd: i32, level: i32, name: i32, value: i32) -> io::Result<()> {
+pub fn set_option(fd: i32, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: value outlives the call and its size is given.
     check(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), 4) })
 }

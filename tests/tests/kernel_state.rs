@@ -1,9 +1,12 @@
 //! How a socket can fail, be lost and end: the right state while it is held, nothing left after.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use connleak_tests::actor::{Actors, FIRST};
+use connleak_tests::dial::set_option;
 use connleak_tests::gate::{self, Need};
 use connleak_tests::peer::{FullBacklog, Peer};
 use connleak_tests::report::Report;
@@ -260,6 +263,49 @@ fn a_half_close_is_fin_wait2() -> Result<()> {
     loses("a_half_close_is_fin_wait2", "FIN_WAIT2", |actors, _, _| {
         actors.order(FIRST, Op::HalfClose { socket: 0 }).map(drop)
     })
+}
+
+/// The state hook leaves an orphan's FIN_WAIT2 to the destroy hook, which comes at once. Not to one
+/// that stays there for longer than in TIME_WAIT: a walk finds it, and no drift is what it finds.
+#[test]
+fn an_orphan_that_stays_in_fin_wait2_is_no_drift() -> Result<()> {
+    if !gate::open("an_orphan_that_stays_in_fin_wait2_is_no_drift", Need::Bpf) {
+        return Ok(());
+    }
+    let peer = Peer::start()?;
+    let port = peer.port();
+    let tracer = Tracer::start_with(&[port], &["--reconcile", "100ms"])?;
+    let stream = TcpStream::connect(peer.v4())?;
+    peer.wait_accepted(1)?;
+    let longest_s = 120;
+    set_option(
+        stream.as_raw_fd(),
+        libc::IPPROTO_TCP,
+        libc::TCP_LINGER2,
+        longest_s,
+    )?;
+    drop(stream);
+    wait::until_equal("one end in FIN_WAIT2", &1, || {
+        let sockets = truth::sockets(port)?.into_iter();
+        Ok(sockets.filter(|line| line.state == "FIN_WAIT2").count())
+    })?;
+    // What changed in the last 50 ms is left alone, so it takes two.
+    std::thread::sleep(Duration::from_millis(500));
+    let report = tracer.finish()?;
+    let states: Vec<_> = report
+        .of(std::process::id())
+        .map(|row| row.states.clone())
+        .collect();
+    ensure!(
+        report.totals.drift == 0 && report.totals.drift_causes.values().all(|&count| count == 0),
+        "{:?}",
+        report.totals
+    );
+    ensure!(
+        states == [[("FIN_WAIT2".to_owned(), 1)].into()],
+        "{states:?}"
+    );
+    Ok(())
 }
 
 #[test]
