@@ -289,8 +289,8 @@ fn an_orphan_that_stays_in_fin_wait2_is_no_drift() -> Result<()> {
         let sockets = truth::sockets(port)?.into_iter();
         Ok(sockets.filter(|line| line.state == "FIN_WAIT2").count())
     })?;
-    // What changed in the last 50 ms is left alone, so it takes two.
-    std::thread::sleep(Duration::from_millis(500));
+    // What changed in the last 50 ms is left alone, so it takes two walks, of which nothing tells.
+    std::thread::sleep(Duration::from_millis(500) * wait::slowness());
     let report = tracer.finish()?;
     let states: Vec<_> = report
         .of(std::process::id())
