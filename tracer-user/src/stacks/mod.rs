@@ -31,6 +31,7 @@ mod images;
 mod interpreters;
 mod java;
 mod known_code;
+mod known_files;
 mod known_sites;
 mod library;
 mod merge;

@@ -3,18 +3,16 @@
 //! No version says where a function keeps its file: the place is recognised by what stands around
 //! it, and a function that does not look like one has no name.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::elf::{Elf, ElfSource, u16_at, u32_at, u64_at};
 use super::interpreters::{Caller, FrameLayout, Root};
+use super::known_files::KnownFiles;
 use super::modules::{Mapping, open_mapped};
 use super::python::{Looked, Memory};
 use super::{Frame, FrameKind};
 
-const FILES_MAX: usize = 64;
 const TABLE_MAX_BYTES: u64 = 16 << 20;
 const SYMBOL_BYTES: usize = 24;
 const NAME_MAX_BYTES: u64 = 1_024;
@@ -54,12 +52,10 @@ const INSTRUCTION_LINE: u64 = 24;
 const STRING_HEAD_BYTES: usize = 24;
 const STRING_TYPE: u32 = 6;
 
-type FileKey = (u64, u64, u64, i64, i64);
-
 /// Remembers where the files it has seen keep `executor_globals`.
 #[derive(Default)]
 pub(super) struct Discovery {
-    files: HashMap<FileKey, Option<(Elf, u64)>>,
+    files: KnownFiles<(Elf, u64)>,
 }
 
 impl Discovery {
@@ -84,9 +80,10 @@ impl Discovery {
                 continue;
             };
             // Thread-safe builds have no such variable, and are not known here.
-            let Some((elf, globals)) = self.globals(file) else {
+            let Some(found) = self.files.get(file, read_globals) else {
                 continue;
             };
+            let (elf, globals) = &*found;
             let Some(bias) = elf.bias(mapping.range.start, mapping.offset) else {
                 continue;
             };
@@ -97,16 +94,6 @@ impl Discovery {
             }
         }
         looked
-    }
-
-    fn globals(&mut self, file: File) -> Option<&(Elf, u64)> {
-        let of = file.metadata().ok()?;
-        let key = (of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec());
-        if self.files.len() >= FILES_MAX {
-            self.files.clear();
-        }
-        let read = self.files.entry(key).or_insert_with(|| read_globals(file));
-        read.as_ref()
     }
 }
 

@@ -1,11 +1,10 @@
 //! Discovery: from a PID to the CPython that it runs, by maps, ELF file and memory.
 
-use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 
 use super::super::interpreters::FrameLayout;
+use super::super::known_files::KnownFiles;
 use super::super::modules::{Mapping, open_mapped};
 use super::code::CodeMembers;
 use super::layout::{Layout, RUNTIME_HEAD_BYTES, Version};
@@ -14,15 +13,10 @@ use super::symbols::{SymbolFile, Symbols};
 use super::thread_state::find_slot;
 use super::{Looked, Runtime};
 
-const FILES_MAX: usize = 64;
-
-/// A file as long as nobody writes it.
-type FileKey = (u64, u64, u64, i64, i64);
-
 /// Remembers the symbols of the files it has seen.
 #[derive(Default)]
 pub(crate) struct Discovery {
-    files: HashMap<FileKey, Option<Rc<SymbolFile>>>,
+    files: KnownFiles<SymbolFile>,
 }
 
 impl Discovery {
@@ -65,17 +59,7 @@ impl Discovery {
 
     fn file(&mut self, process_dir: &Path, mapping: &Mapping) -> Option<Rc<SymbolFile>> {
         let file = open_mapped(process_dir, mapping).ok()?;
-        let of = file.metadata().ok()?;
-        let key = (of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec());
-        if let Some(known) = self.files.get(&key) {
-            return known.clone();
-        }
-        if self.files.len() >= FILES_MAX {
-            self.files.clear();
-        }
-        let read = SymbolFile::read(file).map(Rc::new);
-        self.files.insert(key, read.clone());
-        read
+        self.files.get(file, SymbolFile::read)
     }
 }
 

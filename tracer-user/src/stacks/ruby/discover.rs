@@ -1,13 +1,12 @@
 //! Discovery: from a PID to the Ruby that it runs, by maps, ELF file and memory.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 
 use super::super::elf::{Elf, ElfSource};
 use super::super::interpreters::FrameLayout;
+use super::super::known_files::KnownFiles;
 use super::super::modules::{Mapping, open_mapped};
 use super::super::php::symbol;
 use super::super::python::{Looked, Memory};
@@ -15,13 +14,9 @@ use super::Runtime;
 use super::layout::{Layout, VERSION_BYTES};
 use super::machine::{find_slot, main_thread};
 
-const FILES_MAX: usize = 64;
 const TABLE_MAX_BYTES: u64 = 64 << 20;
 /// What a thread runs is another fiber at any moment.
 const READS_MAX: usize = 3;
-
-/// A file as long as nobody writes it.
-type FileKey = (u64, u64, u64, i64, i64);
 
 /// Addresses as the file has them.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +37,7 @@ struct RubyFile {
 /// Remembers the symbols of the files it has seen.
 #[derive(Default)]
 pub(crate) struct Discovery {
-    files: HashMap<FileKey, Option<Rc<RubyFile>>>,
+    files: KnownFiles<RubyFile>,
 }
 
 impl Discovery {
@@ -89,17 +84,7 @@ impl Discovery {
 
     fn file(&mut self, process_dir: &Path, mapping: &Mapping) -> Option<Rc<RubyFile>> {
         let file = open_mapped(process_dir, mapping).ok()?;
-        let of = file.metadata().ok()?;
-        let key = (of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec());
-        if let Some(known) = self.files.get(&key) {
-            return known.clone();
-        }
-        if self.files.len() >= FILES_MAX {
-            self.files.clear();
-        }
-        let read = read_file(file).map(Rc::new);
-        self.files.insert(key, read.clone());
-        read
+        self.files.get(file, read_file)
     }
 }
 
