@@ -31,6 +31,7 @@ pub mod difference;
 pub mod gate;
 pub mod guest;
 pub mod http;
+pub mod java;
 pub mod kernel_ids;
 pub mod languages;
 pub mod model;

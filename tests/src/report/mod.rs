@@ -214,6 +214,7 @@ pub enum FrameKind {
     Python,
     Php,
     Ruby,
+    Java,
     Go,
     Node,
     Jit,

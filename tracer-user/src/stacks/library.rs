@@ -1,6 +1,6 @@
 //! The library rules: which frames are not the user's own code, as data.
 
-use super::FrameKind::{self, Go, Jit, Native, Node, Php, Python, Ruby};
+use super::FrameKind::{self, Go, Java, Jit, Native, Node, Php, Python, Ruby};
 use super::glob::matches;
 use crate::config::Subject::{self, File, Function, Module};
 
@@ -10,7 +10,7 @@ type LibraryRule = (&'static [FrameKind], Subject, &'static [&'static str]);
 pub(super) const LIBRARY_RULES: &[LibraryRule] = &[
     (&[], Module, SYSTEM_MODULES),
     (&[Native, Jit, Php], Module, INTERPRETER_MODULES),
-    (&[Jit], Function, JAVA_FUNCTIONS),
+    (&[Jit, Java], Function, JAVA_FUNCTIONS),
     (&[Native], Function, C_FUNCTIONS),
     (&[Native], Function, RUST_FUNCTIONS),
     (&[Native], File, RUST_FILES),

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use super::cache::NameCache;
 use super::ending::{doubts, early_end};
 use super::images::{ImageBounds, ImageStore};
+use super::java;
 use super::modules::{Code, Mapping, ModuleTable};
 use super::packed::PackBounds;
 use super::perfmap::PerfMap;
+use super::python::Looked;
 use super::symbolize::{NameSources, NamedFrame};
 use super::unwind::{FRAMES_MAX, ProcessUnwinder, Stop, Walk};
 use super::{Frame, FrameKind, ProcessKey, Stack, StackSample};
@@ -88,6 +90,8 @@ pub struct Resolver {
     sources: NameSources,
     images: ImageStore,
     names: NameCache,
+    jvms: java::Discovery,
+    methods: java::MethodReader,
     processes: HashMap<ProcessKey, Process>,
     clock: u64,
 }
@@ -97,13 +101,41 @@ struct Process {
     table_bytes: usize,
     unwinder: ProcessUnwinder,
     perf_map: PerfMap,
+    jvm: Jvm,
     used_at: u64,
     read_at: Instant,
     /// When the table was last read again without finding a change.
     unchanged_at: Option<Instant>,
 }
 
+/// What is known of a process's Java.
+enum Jvm {
+    /// Not looked at yet, or not up when it was.
+    Unknown,
+    Known(java::Machine),
+    Refused(String),
+}
+
+impl Jvm {
+    fn machine(&self) -> Option<&java::Machine> {
+        match self {
+            Self::Known(machine) => Some(machine),
+            _ => None,
+        }
+    }
+}
+
 impl Process {
+    fn libjvm(&self) -> Option<&Mapping> {
+        let mut mappings = self.table.mappings.iter();
+        mappings.find(|mapping| java::Discovery::is_library(mapping))
+    }
+
+    fn walk(&mut self, sample: &StackSample, sources: &NameSources) -> Walk {
+        let jvm = self.jvm.machine();
+        self.unwinder.walk(&self.table, sample, sources, jvm)
+    }
+
     fn held_bytes(&self) -> usize {
         self.table_bytes + self.unwinder.held_bytes() + self.perf_map.held_bytes()
     }
@@ -128,6 +160,8 @@ impl Resolver {
                 section_bytes: config.section_bytes,
             }),
             names: NameCache::new(config.cache_bytes),
+            jvms: java::Discovery::default(),
+            methods: java::MethodReader::default(),
             processes: HashMap::new(),
             clock: 0,
             config,
@@ -185,11 +219,12 @@ impl Resolver {
         if process.read_at.elapsed() > TABLE_AGE_MAX {
             self.refresh(key, &mut process);
         }
-        let mut walk = process.unwinder.walk(&process.table, sample, &self.sources);
+        self.look_for_java(key.pid, &mut process);
+        let mut walk = process.walk(sample, &self.sources);
         if let Stop::OutsideCode(_) = walk.stop
             && self.refresh(key, &mut process)
         {
-            walk = process.unwinder.walk(&process.table, sample, &self.sources);
+            walk = process.walk(sample, &self.sources);
         }
         let stack = self.name(key.pid, &mut process, &walk, sample);
         self.processes.insert(key, process);
@@ -197,6 +232,21 @@ impl Resolver {
             self.make_room(key);
         }
         stack
+    }
+
+    fn look_for_java(&mut self, pid: u32, process: &mut Process) {
+        if !matches!(process.jvm, Jvm::Unknown) {
+            return;
+        }
+        let Some(library) = process.libjvm() else {
+            return;
+        };
+        let process_dir = self.config.proc_root.join(pid.to_string());
+        match self.jvms.look(pid, &process_dir, library) {
+            Looked::Found(machine) => process.jvm = Jvm::Known(machine),
+            Looked::Refused(cause) => process.jvm = Jvm::Refused(cause),
+            _ => {}
+        }
     }
 
     fn load(&mut self, key: ProcessKey) -> Result<(), &'static str> {
@@ -209,6 +259,7 @@ impl Resolver {
         let process = Process {
             unwinder: ProcessUnwinder::new(&table),
             perf_map: PerfMap::default(),
+            jvm: Jvm::Unknown,
             table_bytes: table.held_bytes(),
             table,
             used_at: self.clock,
@@ -289,22 +340,28 @@ impl Resolver {
         walk: &Walk,
         sample: &StackSample,
     ) -> Stack {
+        let is_java = process.libjvm().is_some();
         let Process {
-            table, perf_map, ..
+            table,
+            perf_map,
+            jvm,
+            ..
         } = process;
-        let is_java = table
-            .mappings
-            .iter()
-            .any(|m| m.path.ends_with("/libjvm.so"));
         let ask_java = is_java && self.config.java_perfmap;
-        let mut unnamed_java = false;
+        let mut unnamed_java = 0;
         let mut frames = Vec::with_capacity(walk.addresses.len());
-        for address in &walk.addresses {
+        for (index, address) in walk.addresses.iter().enumerate() {
             let address = address.address_for_lookup();
             if let Some(mapping) = table.at(address) {
+                if let (Some(jvm), Some(activation)) = (jvm.machine(), walk.java.get(&index))
+                    && let java::Named::Frames(named) = jvm.name(&mut self.methods, activation)
+                {
+                    frames.extend(named);
+                    continue;
+                }
                 if let Code::Anonymous = &mapping.code {
                     let name = perf_map.name(&self.config.proc_root, pid, address, ask_java);
-                    unnamed_java |= is_java && name.is_none();
+                    unnamed_java += usize::from(is_java && name.is_none());
                     frames.push(Frame {
                         function: name.map(|name| name.to_string()),
                         ..Frame::unnamed(FrameKind::Jit, mapping.module())
@@ -323,14 +380,13 @@ impl Resolver {
         if let Some(failure) = &perf_map.failure {
             notes.push(failure.to_string());
         }
-        if unnamed_java {
-            notes.push(
-                match self.config.java_perfmap {
-                    true => "Java frames without name: jcmd gave none; it comes with JDK 17",
-                    false => "Java frames without name: needs --java-perfmap",
-                }
-                .to_owned(),
-            );
+        if unnamed_java > 0 {
+            let cause = match (jvm, self.config.java_perfmap) {
+                (Jvm::Known(_), _) => "their code was gone when it was read",
+                (Jvm::Unknown, _) => "its JVM was not up yet",
+                (Jvm::Refused(cause), _) => cause,
+            };
+            notes.push(format!("{unnamed_java} Java frames without name: {cause}"));
         }
         if frames.len() > FRAMES_MAX * 2 {
             frames.truncate(FRAMES_MAX * 2);
@@ -426,6 +482,7 @@ impl Resolver {
         let process = Process {
             unwinder: ProcessUnwinder::new(&table),
             perf_map: PerfMap::default(),
+            jvm: Jvm::Unknown,
             table_bytes: table.held_bytes(),
             table,
             used_at: 0,

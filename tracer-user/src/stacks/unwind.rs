@@ -6,6 +6,7 @@ use framehop::{FrameAddress, Module, Unwinder};
 
 use super::forward::{Base, Return, WayOut, way_out};
 use super::image::Image;
+use super::java::{Activation, Machine, Returned};
 use super::modules::{Code, ModuleTable};
 use super::symbolize::NameSources;
 use super::{Registers, StackSample};
@@ -75,6 +76,8 @@ pub(super) struct Walk {
     /// Frames (by index) whose caller was found by the frame pointer, where nothing says that the
     /// code keeps one.
     pub(super) guessed: Vec<usize>,
+    /// What the frames of a JVM run, by index.
+    pub(super) java: HashMap<usize, Activation>,
     pub(super) stop: Stop,
 }
 
@@ -103,6 +106,7 @@ const CALL_MAX_BYTES: u64 = 7;
 enum Step {
     Caller(u64),
     Guessed(u64),
+    Java(Activation, u64),
     End(Stop),
 }
 
@@ -142,6 +146,7 @@ impl ProcessUnwinder {
         table: &ModuleTable,
         sample: &StackSample,
         sources: &NameSources,
+        jvm: Option<&Machine>,
     ) -> Walk {
         let registers = &sample.registers;
         let mut read = |address| sample.read_u64(address).ok_or(());
@@ -149,6 +154,7 @@ impl ProcessUnwinder {
         let mut address = FrameAddress::from_instruction_pointer(registers.ip);
         let mut addresses = Vec::new();
         let mut guessed = Vec::new();
+        let mut java = HashMap::new();
         let stop = loop {
             if table.at(address.address_for_lookup()).is_none() {
                 break Stop::OutsideCode(address.address());
@@ -157,10 +163,20 @@ impl ProcessUnwinder {
                 break Stop::TooDeep;
             }
             addresses.push(address);
-            let next = match self.step(table, address, sources, &mut unwound, &mut read) {
+            let step = match jvm {
+                Some(jvm) if jvm.has_code(address.address()) => {
+                    java_step(jvm, address, &mut unwound, &mut read)
+                }
+                _ => self.step(table, address, sources, &mut unwound, &mut read),
+            };
+            let next = match step {
                 Step::Caller(next) => next,
                 Step::Guessed(next) => {
                     guessed.push(addresses.len() - 1);
+                    next
+                }
+                Step::Java(activation, next) => {
+                    java.insert(addresses.len() - 1, activation);
                     next
                 }
                 Step::End(stop) => break stop,
@@ -173,6 +189,7 @@ impl ProcessUnwinder {
         Walk {
             addresses,
             guessed,
+            java,
             stop,
         }
     }
@@ -261,6 +278,27 @@ impl ProcessUnwinder {
             self.unwinder
                 .unwind_frame(address, &mut registers, &mut self.cache, &mut |_| Err(()));
         step == Ok(None)
+    }
+}
+
+/// A JVM's code keeps no frame pointer that could be trusted: what it does not explain ends the walk.
+fn java_step(
+    jvm: &Machine,
+    address: FrameAddress,
+    registers: &mut arch::UnwindRegisters,
+    read: &mut impl FnMut(u64) -> Result<u64, ()>,
+) -> Step {
+    let at = Returned {
+        pc: address.address(),
+        sp: registers.sp(),
+        fp: arch::fp(registers),
+    };
+    match jvm.step(at, |address| read(address).ok()) {
+        Some((activation, caller)) => {
+            arch::enter_caller(registers, caller.pc, caller.sp, caller.fp);
+            Step::Java(activation, caller.pc)
+        }
+        None => Step::End(Stop::NoCaller),
     }
 }
 

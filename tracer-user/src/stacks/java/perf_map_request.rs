@@ -1,4 +1,4 @@
-//! A JVM: asked to write down what it has compiled, and its spelling of methods made plain.
+//! A JVM asked to write down what it has compiled, and its spelling of methods made plain.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// `jcmd PID Compiler.perfmap`, JDK 17 and later, as the target's user: the JVM believes no other.
 /// What came of it shows in the file.
-pub(super) fn write_perf_map(process_dir: &Path, pid: u32) {
+pub(in super::super) fn write_perf_map(process_dir: &Path, pid: u32) {
     let Ok(target) = fs::metadata(process_dir) else {
         return;
     };
@@ -42,7 +42,7 @@ pub(super) fn write_perf_map(process_dir: &Path, pid: u32) {
 
 /// `java.net.Socket Orders.getClient(java.lang.String, int)` is `Orders.getClient`; other names
 /// stay as they are.
-pub(super) fn plain_name(name: &str) -> &str {
+pub(in super::super) fn plain_name(name: &str) -> &str {
     let Some((before, _)) = name.strip_suffix(')').and_then(|name| name.split_once('(')) else {
         return name;
     };

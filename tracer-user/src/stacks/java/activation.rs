@@ -1,0 +1,183 @@
+//! An activation: one Java frame of a stack copy, and where its caller goes on.
+//!
+//! runtime/frame_x86.hpp: an interpreted frame keeps a frame pointer, and method, bytecode and the
+//! caller's stack pointer at fixed slots from it. A compiled frame is as large as its blob says and
+//! keeps no frame pointer; whoever called it left its return address at the end.
+
+use super::super::elf::{i32_at, u64_at};
+use super::super::python::Memory;
+use super::code_cache::{Blob, BlobKind, Heap, place};
+use super::layout::{CompiledLayout, DebugInfoLayout, Extent, Layout};
+use super::scopes::DebugInfo;
+
+/// Which slots of an interpreted frame are the same whatever the version.
+const SENDER_SP: i64 = -8;
+const RETURN_ADDRESS: i64 = 8;
+const FRAME_POINTER_FRAME: u64 = 16;
+/// `not_installed`, and what was freed: `zombie`, `unloaded` up to JDK 19. What is not entered any
+/// more (`not_entrant`) may still have activations.
+const STATES_IN_USE: std::ops::RangeInclusive<i8> = 0..=2;
+const DEBUG_INFO_MAX_BYTES: u64 = 1 << 20;
+
+/// Registers of a frame, as its callee returns to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Returned {
+    pub(in super::super) pc: u64,
+    pub(in super::super) sp: u64,
+    pub(in super::super) fp: u64,
+}
+
+/// What a frame runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) enum Activation {
+    Interpreted { method: u64, bytecode: u64 },
+    /// `pc` is the place it goes on at, or would have.
+    Compiled { blob: Blob, pc: u64 },
+    Stub(String),
+}
+
+/// What `at` belongs to, and its caller. `read` has the stack as it was at connect.
+pub(super) fn step(
+    memory: Memory,
+    layout: &Layout,
+    heaps: &[Heap],
+    at: Returned,
+    read: &mut impl FnMut(u64) -> Option<u64>,
+) -> Option<(Activation, Returned)> {
+    let blob = Blob::find(memory, layout, heaps, at.pc)?;
+    let mut slot = |base: u64, offset: i64| read(base.checked_add_signed(offset)?);
+    let by_frame_pointer = |slot: &mut dyn FnMut(u64, i64) -> Option<u64>| {
+        Some(Returned {
+            pc: slot(at.fp, RETURN_ADDRESS)?,
+            sp: at.fp.checked_add(FRAME_POINTER_FRAME)?,
+            fp: slot(at.fp, 0)?,
+        })
+    };
+    let (activation, caller) = match &blob.kind {
+        BlobKind::Interpreter => {
+            let caller = by_frame_pointer(&mut slot)?;
+            // Arguments on the caller's stack became the callee's locals, and more were added.
+            let sp = slot(at.fp, SENDER_SP).filter(|sp| *sp >= caller.sp)?;
+            let activation = Activation::Interpreted {
+                method: slot(at.fp, layout.frame_method)?,
+                bytecode: slot(at.fp, layout.frame_bytecode)?,
+            };
+            (activation, Returned { sp, ..caller })
+        }
+        kind if blob.frame_bytes >= FRAME_POINTER_FRAME => {
+            let end = at.sp.checked_add(blob.frame_bytes)?;
+            let caller = Returned {
+                pc: slot(end, -8)?,
+                sp: end,
+                fp: slot(end, -16)?,
+            };
+            let activation = match kind {
+                BlobKind::Stub(name) => Activation::Stub(name.clone()),
+                _ => {
+                    let pc = original_pc(memory, &layout.compiled, layout.blob.code, &blob, at, &mut slot)?;
+                    Activation::Compiled { blob, pc }
+                }
+            };
+            (activation, caller)
+        }
+        BlobKind::Stub(name) => (Activation::Stub(name.clone()), by_frame_pointer(&mut slot)?),
+        _ => return None,
+    };
+    // The stack grows downwards: whoever called lies above.
+    (caller.sp > at.sp).then_some((activation, caller))
+}
+
+/// A frame that is to be interpreted from now on goes on elsewhere, and keeps where it was.
+fn original_pc(
+    memory: Memory,
+    layout: &CompiledLayout,
+    extent: Extent,
+    blob: &Blob,
+    at: Returned,
+    slot: &mut dyn FnMut(u64, i64) -> Option<u64>,
+) -> Option<u64> {
+    let compiled = memory.read(blob.address, layout.bytes)?;
+    if place(extent, blob.address, &compiled, layout.deoptimized)? != at.pc {
+        return Some(at.pc);
+    }
+    let pc = slot(at.sp, i32_at(&compiled, layout.original_pc).into())?;
+    blob.code.contains(&pc).then_some(pc)
+}
+
+/// The method that was compiled, what it was compiled as, and what the compiler wrote down of it.
+pub(super) struct Compiled {
+    pub(super) method: u64,
+    pub(super) debug_info: Option<DebugInfo>,
+}
+
+/// None where the code is not, or no longer, what frames may be in.
+pub(super) fn compiled(memory: Memory, layout: &Layout, blob: &Blob) -> Option<Compiled> {
+    let compiled_layout = &layout.compiled;
+    let header = memory.read(blob.address, compiled_layout.bytes)?;
+    let state = *header.get(compiled_layout.state)?;
+    if !STATES_IN_USE.contains(&(state as i8)) {
+        return None;
+    }
+    let debug_info = match blob.kind {
+        BlobKind::Compiled => Some(debug_info(memory, layout, blob, &header)?),
+        _ => None,
+    };
+    // Code that took this one's place while it was read has another number.
+    let id = |header: &[u8]| i32_at(header, compiled_layout.compile_id);
+    let again = memory.read(blob.address, compiled_layout.bytes)?;
+    (id(&again) == id(&header)).then(|| Compiled {
+        method: u64_at(&header, compiled_layout.method),
+        debug_info,
+    })
+}
+
+fn debug_info(memory: Memory, layout: &Layout, blob: &Blob, header: &[u8]) -> Option<DebugInfo> {
+    let compiled = &layout.compiled;
+    let word = |at| u64_at(header, at);
+    let int = |at| u64::try_from(i32_at(header, at)).ok();
+    let within = |at| blob.address.checked_add(int(at)?);
+    let (metadata, scopes, places) = match compiled.debug_info {
+        DebugInfoLayout::Within {
+            metadata,
+            scopes,
+            places,
+            places_end,
+        } => {
+            let [metadata, places, end] = [within(metadata)?, within(places)?, within(places_end)?];
+            let scopes = word(scopes);
+            (metadata..scopes, scopes..places, places..end)
+        }
+        DebugInfoLayout::Apart {
+            mutable,
+            mutable_bytes,
+            relocation_bytes,
+            immutable,
+            immutable_bytes,
+            places,
+            scopes,
+        } => {
+            let [mutable, immutable] = [word(mutable), word(immutable)];
+            let metadata = mutable.checked_add(int(relocation_bytes)?)?;
+            let scopes = immutable.checked_add(int(scopes)?)?;
+            (
+                metadata..mutable.checked_add(int(mutable_bytes)?)?,
+                scopes..immutable.checked_add(int(immutable_bytes)?)?,
+                immutable.checked_add(int(places)?)?..scopes,
+            )
+        }
+    };
+    let read = |range: std::ops::Range<u64>| {
+        let bytes = range.end.checked_sub(range.start)?;
+        let bytes = Some(bytes).filter(|bytes| *bytes <= DEBUG_INFO_MAX_BYTES)?;
+        memory.read(range.start, bytes as usize)
+    };
+    Some(DebugInfo {
+        places: read(places)?,
+        place_bytes: compiled.place_bytes,
+        place_pc: compiled.place_pc,
+        place_scope: compiled.place_scope,
+        scopes: read(scopes)?,
+        metadata: read(metadata)?,
+        excluded: layout.excluded,
+    })
+}

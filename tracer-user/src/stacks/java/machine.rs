@@ -1,0 +1,110 @@
+//! The virtual machine of one process: found by its library, described by itself.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use super::super::elf::i32_at;
+use super::super::known_files::KnownFiles;
+use super::super::modules::{Code, Mapping, open_mapped};
+use super::super::python::{Looked, Memory};
+use super::activation::{Activation, Returned, step};
+use super::code_cache::{Heap, heaps};
+use super::layout::{Layout, STRUCTS, VERSIONS};
+use super::tables::{Symbols, Tables};
+
+/// What a file must be called to be looked at.
+const LIBRARY: &str = "libjvm.so";
+
+/// A JVM whose structs and code are known.
+#[derive(Debug)]
+pub(in super::super) struct Machine {
+    pub(super) pid: u32,
+    pub(super) memory: Memory,
+    pub(super) layout: Layout,
+    pub(super) heaps: Vec<Heap>,
+}
+
+/// Remembers the symbols of the libraries it has seen.
+#[derive(Default)]
+pub(in super::super) struct Discovery {
+    files: KnownFiles<Symbols>,
+}
+
+impl Discovery {
+    pub(in super::super) fn is_library(mapping: &Mapping) -> bool {
+        mapping.file_name() == LIBRARY
+    }
+
+    /// Looks at the library that a process has mapped.
+    pub(in super::super) fn look(
+        &mut self,
+        pid: u32,
+        process_dir: &Path,
+        library: &Mapping,
+    ) -> Looked<Machine> {
+        if cfg!(not(target_arch = "x86_64")) {
+            return Looked::Refused("its frames are known on x86_64 only".to_owned());
+        }
+        let Code::Image { bias, .. } = &library.code else {
+            return Looked::Refused(format!("{LIBRARY} is no ELF file that can be read"));
+        };
+        match self.symbols(process_dir, library) {
+            Some(symbols) => find(pid, &symbols, *bias),
+            None => Looked::Refused(format!("{LIBRARY} does not describe itself")),
+        }
+    }
+
+    fn symbols(&mut self, process_dir: &Path, library: &Mapping) -> Option<Rc<Symbols>> {
+        let file = open_mapped(process_dir, library).ok()?;
+        self.files.get(file, Symbols::read)
+    }
+}
+
+pub(super) fn find(pid: u32, symbols: &Symbols, bias: u64) -> Looked<Machine> {
+    let memory = Memory::of(pid);
+    let Some(tables) = Tables::read(memory, symbols, bias, STRUCTS) else {
+        return Looked::Refused(format!("{LIBRARY} does not describe itself"));
+    };
+    let version = tables.address("Abstract_VM_Version", "_vm_major_version");
+    let version = match version.map(|at| memory.read(at, 4)) {
+        Ok(Some(version)) => i32_at(&version, 0),
+        Ok(None) => return Looked::NotYet,
+        Err(untold) => return Looked::Refused(untold.to_string()),
+    };
+    // It is set when the JVM starts.
+    if version == 0 {
+        return Looked::NotYet;
+    }
+    if !VERSIONS.contains(&version) {
+        return Looked::Refused(format!("JDK {version} is not supported"));
+    }
+    let layout = match Layout::of(&tables, version) {
+        Ok(layout) => layout,
+        Err(untold) => return Looked::Refused(untold.to_string()),
+    };
+    match heaps(memory, &layout) {
+        Some(heaps) => Looked::Found(Machine {
+            pid,
+            memory,
+            layout,
+            heaps,
+        }),
+        None => Looked::NotYet,
+    }
+}
+
+impl Machine {
+    /// Whether `pc` lies where the JVM puts its code.
+    pub(in super::super) fn has_code(&self, pc: u64) -> bool {
+        self.heaps.iter().any(|heap| heap.contains(pc))
+    }
+
+    /// What a Java frame runs, and the frame that called it; None where that cannot be told.
+    pub(in super::super) fn step(
+        &self,
+        at: Returned,
+        mut read: impl FnMut(u64) -> Option<u64>,
+    ) -> Option<(Activation, Returned)> {
+        step(self.memory, &self.layout, &self.heaps, at, &mut read)
+    }
+}

@@ -1,0 +1,25 @@
+//! Java: HotSpot's frames, read from the stack copy and from what the JVM says of itself.
+//!
+//! `tables` reads how libjvm.so describes its structs, `layout` what of it is needed; `code_cache`
+//! leads from an address to the code it is in, `activation` from there to the caller; `scopes` and
+//! `method` then name what ran, over `lines` and `unsigned5`. Where a JVM cannot be read this way,
+//! `perf_map_request` has it write down what it compiled. All of it reads memory that the target may
+//! write: bounded, checked where two things must agree, never believed.
+
+mod activation;
+mod code_cache;
+mod frames;
+mod layout;
+mod lines;
+mod machine;
+mod method;
+mod perf_map_request;
+mod scopes;
+mod tables;
+mod unsigned5;
+
+pub(super) use activation::{Activation, Returned};
+pub(super) use frames::Named;
+pub(super) use machine::{Discovery, Machine};
+pub(super) use method::MethodReader;
+pub(super) use perf_map_request::{plain_name, write_perf_map};
