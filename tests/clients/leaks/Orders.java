@@ -20,7 +20,7 @@ public class Orders {
         kept.add(client);
     }
 
-    /** A method is compiled by its second call: the first ones go to a server of our own. */
+    /** What is to be compiled is by the second call: the first ones go to a server of our own. */
     static void compile() throws IOException {
         ServerSocket own = new ServerSocket(0, 8, InetAddress.getLoopbackAddress());
         for (int call = 0; call < 3; call++) {

@@ -15,6 +15,18 @@ const GO_CALLS: [Call; 3] = [
 ];
 const SNAKE_CASE: [&str; 3] = ["get_client", "handle_order", "main"];
 const CAMEL_CASE: [&str; 3] = ["getClient", "handleOrder", "main"];
+const JAVA_TEXTS: [&str; 3] = [
+    "new Socket(",
+    "client = getClient(",
+    "handleOrder(host, port);\n        }",
+];
+/// At the first call, one inlined into the other: as after a while under load.
+const COMPILED_JAVA: &[&str] = &[
+    "-Xcomp",
+    "-XX:CompileCommand=quiet",
+    "-XX:CompileCommand=compileonly,Orders::*",
+    "-XX:CompileCommand=inline,Orders::*",
+];
 const TOLD: Shows = Shows::Told("JavaScript frames as told by the process");
 
 /// What each call's line begins with, from get_client outwards.
@@ -249,25 +261,20 @@ pub fn entries() -> Vec<Entry> {
                 ],
             ),
         ),
-        Entry {
-            given: "`--java-perfmap`, `-XX:+PreserveFramePointer`, compiled code",
-            tracer_options: &["--java-perfmap"],
-            shows: Shows::Functions("a perf map has none"),
-            ..entry(
-                "Java",
-                "java.net.Socket",
-                "clients/leaks/Orders.java",
-                |_| java(),
-                calls(
-                    CAMEL_CASE,
-                    [
-                        "new Socket(",
-                        "client = getClient(",
-                        "handleOrder(host, port);\n        }",
-                    ],
-                ),
-            )
-        },
+        entry(
+            "Java",
+            "java.net.Socket",
+            "clients/leaks/Orders.java",
+            |_| java(&[]),
+            calls(CAMEL_CASE, JAVA_TEXTS),
+        ),
+        entry(
+            "Java, compiled",
+            "java.net.Socket",
+            "clients/leaks/Orders.java",
+            |_| java(COMPILED_JAVA),
+            calls(CAMEL_CASE, JAVA_TEXTS),
+        ),
         Entry {
             given: "`connleak node-preload`",
             shows: TOLD,

@@ -49,8 +49,6 @@ pub struct Call {
 pub enum Shows {
     /// Function, file and line of each.
     Lines,
-    /// The functions, and why no more.
-    Functions(&'static str),
     /// Function, file and line of each, and what labels them.
     Told(&'static str),
     /// None of them: what the report says of it.

@@ -84,23 +84,15 @@ pub(super) fn php_fpm(script: &str) -> Result<Command> {
     Ok(command)
 }
 
-pub(super) fn java() -> Result<Command> {
+/// As it is for its first orders, or with these options.
+pub(super) fn java(options: &[&str]) -> Result<Command> {
     let classes = compiled("orders", |classes| {
         let mut javac = Command::new("javac");
         javac.arg("-d").arg(classes).arg(leak_source("Orders.java"));
         javac
     })?;
     let mut command = Command::new("java");
-    // Compiled at their first call, and each a frame of its own: as after a while under load.
-    command.args([
-        "-XX:+PreserveFramePointer",
-        "-Xcomp",
-        "-XX:CompileCommand=quiet",
-        "-XX:CompileCommand=compileonly,Orders::*",
-        "-XX:CompileCommand=dontinline,Orders::*",
-        "-cp",
-    ]);
-    command.arg(classes).arg("Orders");
+    command.args(options).arg("-cp").arg(classes).arg("Orders");
     Ok(command)
 }
 

@@ -46,16 +46,14 @@ pub fn shown(entry: &Entry, report: &Report, pid: u32, orders: u64) -> Result<Sh
 fn shown_of(entry: &Entry, group: &StackGroup) -> Result<Vec<Frame>> {
     let frames = calls_in_order(entry, group)?;
     ensure_site(group, &frames[0])?;
-    if !matches!(entry.shows, Shows::Functions(_)) {
-        let label = match entry.shows {
-            Shows::Told(label) => Some(label),
-            _ => None,
-        };
-        ensure!(group.note.as_deref() == label, "{:?}", group.note);
-        let source = tests_package().join(entry.source);
-        for (frame, call) in frames.iter().zip(&entry.calls) {
-            ensure_line(frame, call, &source)?;
-        }
+    let label = match entry.shows {
+        Shows::Told(label) => Some(label),
+        _ => None,
+    };
+    ensure!(group.note.as_deref() == label, "{:?}", group.note);
+    let source = tests_package().join(entry.source);
+    for (frame, call) in frames.iter().zip(&entry.calls) {
+        ensure_line(frame, call, &source)?;
     }
     Ok(frames)
 }

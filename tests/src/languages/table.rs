@@ -21,7 +21,6 @@ pub fn written_table(rows: &[(Entry, Shown)]) -> String {
         let calls: Vec<String> = shown.frames.iter().map(place).collect();
         let what = match entry.shows {
             Shows::Lines | Shows::Told(_) => calls.join(" < "),
-            Shows::Functions(why) => format!("{}; no lines: {why}", calls.join(" < ")),
             Shows::Note(note) => format!("\"{note}\""),
         };
         let _ = writeln!(

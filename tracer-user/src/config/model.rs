@@ -297,7 +297,7 @@ pub struct Limits {
     #[serde(deserialize_with = "size::deserialize")]
     pub stack_bytes: u64,
     pub stacks_per_second: u32,
-    /// JVMs are asked, with `jcmd`, to write down what they have compiled.
+    /// JVMs that cannot be read are asked, with `jcmd`, to write down what they have compiled.
     pub java_perfmap: bool,
     #[serde(deserialize_with = "size::deserialize")]
     pub symbol_cache_bytes: u64,

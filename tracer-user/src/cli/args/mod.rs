@@ -169,7 +169,8 @@ pub(super) struct TraceArgs {
     /// Stacks taken in full a second and process; beyond it, one in 256
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(super) stacks_per_second: u32,
-    /// Name Java frames: has JVMs write /tmp/perf-PID.map, with `jcmd` as their user
+    /// Name compiled frames of JVMs that cannot be read: has them write /tmp/perf-PID.map, with
+    /// `jcmd` as their user
     #[arg(long)]
     pub(super) java_perfmap: bool,
     /// Most sockets that are tracked at once

@@ -30,9 +30,15 @@ pub(in super::super) struct Returned {
 /// What a frame runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) enum Activation {
-    Interpreted { method: u64, bytecode: u64 },
+    Interpreted {
+        method: u64,
+        bytecode: u64,
+    },
     /// `pc` is the place it goes on at, or would have.
-    Compiled { blob: Blob, pc: u64 },
+    Compiled {
+        blob: Blob,
+        pc: u64,
+    },
     Stub(String),
 }
 
@@ -74,7 +80,14 @@ pub(super) fn step(
             let activation = match kind {
                 BlobKind::Stub(name) => Activation::Stub(name.clone()),
                 _ => {
-                    let pc = original_pc(memory, &layout.compiled, layout.blob.code, &blob, at, &mut slot)?;
+                    let pc = original_pc(
+                        memory,
+                        &layout.compiled,
+                        layout.blob.code,
+                        &blob,
+                        at,
+                        &mut slot,
+                    )?;
                     Activation::Compiled { blob, pc }
                 }
             };

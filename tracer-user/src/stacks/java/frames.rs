@@ -6,22 +6,15 @@ use super::code_cache::{Blob, BlobKind};
 use super::machine::Machine;
 use super::method::{MethodReader, MethodText};
 
-/// What one activation ran.
-#[derive(Debug, PartialEq, Eq)]
-pub(in super::super) enum Named {
-    /// Innermost first. Empty where Java itself would not show it.
-    Frames(Vec<Frame>),
-    /// Its code or its method was gone, or is none.
-    Gone,
-}
-
 impl Machine {
-    pub(in super::super) fn name(
+    /// Innermost first; empty where Java itself would not show it, none where its code or its
+    /// method was gone, or is none.
+    pub(super) fn name(
         &self,
         methods: &mut MethodReader,
         activation: &Activation,
-    ) -> Named {
-        let frames = match activation {
+    ) -> Option<Vec<Frame>> {
+        match activation {
             Activation::Interpreted { method, bytecode } => {
                 self.interpreted(methods, *method, *bytecode)
             }
@@ -30,8 +23,7 @@ impl Machine {
                 function: Some(name.clone()),
                 ..frame(FrameKind::Jit)
             }]),
-        };
-        frames.map_or(Named::Gone, Named::Frames)
+        }
     }
 
     fn interpreted(

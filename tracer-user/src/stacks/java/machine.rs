@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use super::super::Frame;
 use super::super::elf::i32_at;
 use super::super::known_files::KnownFiles;
-use super::super::modules::{Code, Mapping, open_mapped};
+use super::super::modules::{Code, Mapping, ModuleTable, open_mapped};
 use super::super::python::{Looked, Memory};
 use super::activation::{Activation, Returned, step};
 use super::code_cache::{Heap, heaps};
 use super::layout::{Layout, STRUCTS, VERSIONS};
+use super::method::MethodReader;
 use super::tables::{Symbols, Tables};
 
 /// What a file must be called to be looked at.
@@ -24,6 +26,49 @@ pub(in super::super) struct Machine {
     pub(super) heaps: Vec<Heap>,
 }
 
+/// What is known of a process's JVM.
+#[derive(Debug, Default)]
+pub(in super::super) enum Jvm {
+    #[default]
+    None,
+    /// Mapped, and not up when it was looked at.
+    NotYet,
+    Known(Box<Machine>),
+    /// One that connleak cannot read, and why.
+    Refused(String),
+}
+
+impl Jvm {
+    pub(in super::super) fn is_there(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    pub(in super::super) fn machine(&self) -> Option<&Machine> {
+        match self {
+            Self::Known(machine) => Some(machine),
+            _ => None,
+        }
+    }
+
+    /// None where its code or its method was gone, or is none.
+    pub(in super::super) fn name(
+        &self,
+        methods: &mut MethodReader,
+        activation: &Activation,
+    ) -> Option<Vec<Frame>> {
+        self.machine()?.name(methods, activation)
+    }
+
+    /// Why a frame has no name.
+    pub(in super::super) fn lack(&self) -> &str {
+        match self {
+            Self::Refused(cause) => cause,
+            Self::None | Self::NotYet => "its JVM was not up yet",
+            Self::Known(_) => "their code was gone when it was read",
+        }
+    }
+}
+
 /// Remembers the symbols of the libraries it has seen.
 #[derive(Default)]
 pub(in super::super) struct Discovery {
@@ -31,17 +76,31 @@ pub(in super::super) struct Discovery {
 }
 
 impl Discovery {
-    pub(in super::super) fn is_library(mapping: &Mapping) -> bool {
-        mapping.file_name() == LIBRARY
-    }
-
-    /// Looks at the library that a process has mapped.
+    /// Looks at the JVM of a process, unless that is known already.
     pub(in super::super) fn look(
         &mut self,
+        proc_root: &Path,
         pid: u32,
-        process_dir: &Path,
-        library: &Mapping,
-    ) -> Looked<Machine> {
+        table: &ModuleTable,
+        jvm: &mut Jvm,
+    ) {
+        if matches!(jvm, Jvm::Known(_) | Jvm::Refused(_)) {
+            return;
+        }
+        let mut mappings = table.mappings.iter();
+        let library = mappings.find(|mapping| mapping.file_name() == LIBRARY);
+        let Some(library) = library else {
+            return;
+        };
+        let process_dir = proc_root.join(pid.to_string());
+        *jvm = match self.look_at(pid, &process_dir, library) {
+            Looked::Found(machine) => Jvm::Known(Box::new(machine)),
+            Looked::Refused(cause) => Jvm::Refused(cause),
+            _ => Jvm::NotYet,
+        };
+    }
+
+    fn look_at(&mut self, pid: u32, process_dir: &Path, library: &Mapping) -> Looked<Machine> {
         if cfg!(not(target_arch = "x86_64")) {
             return Looked::Refused("its frames are known on x86_64 only".to_owned());
         }

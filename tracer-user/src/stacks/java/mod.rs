@@ -19,7 +19,6 @@ mod tables;
 mod unsigned5;
 
 pub(super) use activation::{Activation, Returned};
-pub(super) use frames::Named;
-pub(super) use machine::{Discovery, Machine};
+pub(super) use machine::{Discovery, Jvm, Machine};
 pub(super) use method::MethodReader;
 pub(super) use perf_map_request::{plain_name, write_perf_map};

@@ -141,9 +141,8 @@ impl Tables {
 
         let types = Entries::read(memory, types_at, type_bytes, name_of_type)?;
         let sizes = types.names(memory).into_iter().zip(&types.entries);
-        let sizes = sizes.filter_map(|(name, entry)| {
-            Some((name.filter(is_in(wanted))?, u64_at(entry, size)))
-        });
+        let sizes = sizes
+            .filter_map(|(name, entry)| Some((name.filter(is_in(wanted))?, u64_at(entry, size))));
         tables.sizes = sizes.collect();
 
         let constants = Entries::read(memory, constants_at, constant_bytes, name_of_constant)?;
@@ -197,14 +196,14 @@ fn untold(of: &str, name: &str) -> Untold {
 
 impl Entries {
     fn read(memory: Memory, at: u64, entry_bytes: u64, name_offset: u64) -> Option<Self> {
-        if at == 0 || entry_bytes < 8 || entry_bytes > ENTRY_MAX_BYTES {
+        if at == 0 || !(8..=ENTRY_MAX_BYTES).contains(&entry_bytes) {
             return None;
         }
         let name_offset = usize::try_from(name_offset).ok()?;
         let mut entries = Vec::new();
         while entries.len() < ENTRIES_MAX {
             let first = entries.len();
-            let at = |index| Some((index as u64).checked_mul(entry_bytes)?.checked_add(at)?);
+            let at = |index| (index as u64).checked_mul(entry_bytes)?.checked_add(at);
             let places: Option<Vec<u64>> = (first..first + ENTRIES_AT_ONCE).map(at).collect();
             for entry in memory.read_each(&places?, entry_bytes as usize) {
                 let entry = entry?;

@@ -1,22 +1,21 @@
 //! The resolver: turns what the kernel side took at connect into named stacks, from /proc alone.
 
+mod name;
+
 use std::collections::HashMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::cache::NameCache;
-use super::ending::{doubts, early_end};
 use super::images::{ImageBounds, ImageStore};
 use super::java;
-use super::modules::{Code, Mapping, ModuleTable};
+use super::modules::ModuleTable;
 use super::packed::PackBounds;
 use super::perfmap::PerfMap;
-use super::python::Looked;
-use super::symbolize::{NameSources, NamedFrame};
-use super::unwind::{FRAMES_MAX, ProcessUnwinder, Stop, Walk};
+use super::symbolize::NameSources;
+use super::unwind::{ProcessUnwinder, Stop, Walk};
 use super::{Frame, FrameKind, ProcessKey, Stack, StackSample};
 
 /// A table that was just read and did not change is not read again for every stack: a target with
@@ -101,36 +100,14 @@ struct Process {
     table_bytes: usize,
     unwinder: ProcessUnwinder,
     perf_map: PerfMap,
-    jvm: Jvm,
+    jvm: java::Jvm,
     used_at: u64,
     read_at: Instant,
     /// When the table was last read again without finding a change.
     unchanged_at: Option<Instant>,
 }
 
-/// What is known of a process's Java.
-enum Jvm {
-    /// Not looked at yet, or not up when it was.
-    Unknown,
-    Known(java::Machine),
-    Refused(String),
-}
-
-impl Jvm {
-    fn machine(&self) -> Option<&java::Machine> {
-        match self {
-            Self::Known(machine) => Some(machine),
-            _ => None,
-        }
-    }
-}
-
 impl Process {
-    fn libjvm(&self) -> Option<&Mapping> {
-        let mut mappings = self.table.mappings.iter();
-        mappings.find(|mapping| java::Discovery::is_library(mapping))
-    }
-
     fn walk(&mut self, sample: &StackSample, sources: &NameSources) -> Walk {
         let jvm = self.jvm.machine();
         self.unwinder.walk(&self.table, sample, sources, jvm)
@@ -219,7 +196,12 @@ impl Resolver {
         if process.read_at.elapsed() > TABLE_AGE_MAX {
             self.refresh(key, &mut process);
         }
-        self.look_for_java(key.pid, &mut process);
+        self.jvms.look(
+            &self.config.proc_root,
+            key.pid,
+            &process.table,
+            &mut process.jvm,
+        );
         let mut walk = process.walk(sample, &self.sources);
         if let Stop::OutsideCode(_) = walk.stop
             && self.refresh(key, &mut process)
@@ -234,21 +216,6 @@ impl Resolver {
         stack
     }
 
-    fn look_for_java(&mut self, pid: u32, process: &mut Process) {
-        if !matches!(process.jvm, Jvm::Unknown) {
-            return;
-        }
-        let Some(library) = process.libjvm() else {
-            return;
-        };
-        let process_dir = self.config.proc_root.join(pid.to_string());
-        match self.jvms.look(pid, &process_dir, library) {
-            Looked::Found(machine) => process.jvm = Jvm::Known(machine),
-            Looked::Refused(cause) => process.jvm = Jvm::Refused(cause),
-            _ => {}
-        }
-    }
-
     fn load(&mut self, key: ProcessKey) -> Result<(), &'static str> {
         self.clock += 1;
         if let Some(process) = self.processes.get_mut(&key) {
@@ -259,7 +226,7 @@ impl Resolver {
         let process = Process {
             unwinder: ProcessUnwinder::new(&table),
             perf_map: PerfMap::default(),
-            jvm: Jvm::Unknown,
+            jvm: java::Jvm::default(),
             table_bytes: table.held_bytes(),
             table,
             used_at: self.clock,
@@ -332,112 +299,6 @@ impl Resolver {
             self.processes.remove(&oldest);
         }
     }
-
-    fn name(
-        &mut self,
-        pid: u32,
-        process: &mut Process,
-        walk: &Walk,
-        sample: &StackSample,
-    ) -> Stack {
-        let is_java = process.libjvm().is_some();
-        let Process {
-            table,
-            perf_map,
-            jvm,
-            ..
-        } = process;
-        let ask_java = is_java && self.config.java_perfmap;
-        let mut unnamed_java = 0;
-        let mut frames = Vec::with_capacity(walk.addresses.len());
-        for (index, address) in walk.addresses.iter().enumerate() {
-            let address = address.address_for_lookup();
-            if let Some(mapping) = table.at(address) {
-                if let (Some(jvm), Some(activation)) = (jvm.machine(), walk.java.get(&index))
-                    && let java::Named::Frames(named) = jvm.name(&mut self.methods, activation)
-                {
-                    frames.extend(named);
-                    continue;
-                }
-                if let Code::Anonymous = &mapping.code {
-                    let name = perf_map.name(&self.config.proc_root, pid, address, ask_java);
-                    unnamed_java += usize::from(is_java && name.is_none());
-                    frames.push(Frame {
-                        function: name.map(|name| name.to_string()),
-                        ..Frame::unnamed(FrameKind::Jit, mapping.module())
-                    });
-                    continue;
-                }
-                self.append_frames(mapping, address, &mut frames);
-            }
-        }
-        let table = &*table;
-        let mut notes = Vec::new();
-        if let Some(cause) = early_end(table, walk, sample, frames.last()) {
-            notes.push(format!("stack ends early: {cause}"));
-        }
-        notes.extend(doubts(table, walk));
-        if let Some(failure) = &perf_map.failure {
-            notes.push(failure.to_string());
-        }
-        if unnamed_java > 0 {
-            let cause = match (jvm, self.config.java_perfmap) {
-                (Jvm::Known(_), _) => "their code was gone when it was read",
-                (Jvm::Unknown, _) => "its JVM was not up yet",
-                (Jvm::Refused(cause), _) => cause,
-            };
-            notes.push(format!("{unnamed_java} Java frames without name: {cause}"));
-        }
-        if frames.len() > FRAMES_MAX * 2 {
-            frames.truncate(FRAMES_MAX * 2);
-            notes.push(format!(
-                "stack ends early: more than {} frames",
-                FRAMES_MAX * 2
-            ));
-        }
-        Stack {
-            frames,
-            note: (!notes.is_empty()).then(|| notes.join("; ")),
-        }
-    }
-
-    fn append_frames(&mut self, mapping: &Mapping, address: u64, frames: &mut Vec<Frame>) {
-        let module = mapping.module();
-        let (image, bias) = match &mapping.code {
-            Code::Image { image, bias } => (image, *bias),
-            Code::Unreadable(_) => return frames.push(Frame::unnamed(FrameKind::Native, module)),
-            Code::Anonymous => return frames.push(Frame::unnamed(FrameKind::Jit, module)),
-        };
-        let in_file = address.wrapping_sub(bias);
-        let key = (image.number, in_file);
-        let named = match self.names.get(key) {
-            Some(named) => named,
-            None => {
-                let had_bytes = image.names_bytes();
-                let named: Rc<[NamedFrame]> = image.lookup(in_file, &self.sources).into();
-                if image.names_bytes() != had_bytes {
-                    self.images.shrink_names(image);
-                }
-                self.names.insert(key, Rc::clone(&named));
-                named
-            }
-        };
-        let kind = match image.is_go() {
-            true => FrameKind::Go,
-            false => FrameKind::Native,
-        };
-        if named.is_empty() {
-            frames.push(Frame::unnamed(kind, module.clone()));
-        }
-        frames.extend(named.iter().map(|named| Frame {
-            function: named.function.as_deref().map(str::to_owned),
-            file: named.file.as_deref().map(str::to_owned),
-            line: named.line,
-            module: module.clone(),
-            kind,
-            inlined: named.inlined,
-        }));
-    }
 }
 
 /// Whether /proc tells this process's start; where nothing is known of it, it passes.
@@ -482,7 +343,7 @@ impl Resolver {
         let process = Process {
             unwinder: ProcessUnwinder::new(&table),
             perf_map: PerfMap::default(),
-            jvm: Jvm::Unknown,
+            jvm: java::Jvm::default(),
             table_bytes: table.held_bytes(),
             table,
             used_at: 0,

@@ -65,3 +65,59 @@ fn interpreted_java_is_named() -> Result<()> {
 fn java_at_its_start_is_named() -> Result<()> {
     every_chain_is_as_logged("java_at_its_start_is_named", &[], "sync", 3)
 }
+
+#[test]
+fn java_compiled_at_its_first_call_is_named() -> Result<()> {
+    let test = "java_compiled_at_its_first_call_is_named";
+    every_chain_is_as_logged(test, &["-Xcomp"], "sync", 3)
+}
+
+#[test]
+fn java_compiled_without_inlining_is_named() -> Result<()> {
+    let test = "java_compiled_without_inlining_is_named";
+    let options = ["-Xcomp", "-XX:-Inline", "-XX:TieredStopAtLevel=1"];
+    every_chain_is_as_logged(test, &options, "sync", 3)
+}
+
+/// By then the methods are inlined into each other.
+#[test]
+fn java_that_has_run_for_a_while_is_named() -> Result<()> {
+    every_chain_is_as_logged("java_that_has_run_for_a_while_is_named", &[], "warm", 20)
+}
+
+#[test]
+fn java_with_frame_pointers_is_named() -> Result<()> {
+    let test = "java_with_frame_pointers_is_named";
+    every_chain_is_as_logged(test, &["-XX:+PreserveFramePointer"], "warm", 5)
+}
+
+#[test]
+fn java_that_is_being_compiled_is_named() -> Result<()> {
+    let test = "java_that_is_being_compiled_is_named";
+    every_chain_is_as_logged(test, &[], "compiling", 150)
+}
+
+#[test]
+fn a_java_thread_is_named() -> Result<()> {
+    every_chain_is_as_logged("a_java_thread_is_named", &[], "threads", 24)
+}
+
+/// Another class was loaded than the compiler had reckoned with.
+#[test]
+fn a_java_frame_that_goes_on_interpreted_is_named() -> Result<()> {
+    let test = "a_java_frame_that_goes_on_interpreted_is_named";
+    every_chain_is_as_logged(test, &[], "outdated", 1)
+}
+
+#[test]
+fn a_java_that_starts_while_traced_is_named() -> Result<()> {
+    let test = "a_java_that_starts_while_traced_is_named";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let server = RedisServer::start()?;
+    let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
+    let (_classes, mut program) = java::start(server.v4(), &[], "late", 3)?;
+    let (pid, logged) = program.go()?;
+    ensure_as_logged(&tracer.finish()?, pid, &logged)
+}
