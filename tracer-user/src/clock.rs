@@ -1,7 +1,5 @@
 //! The clock: the kernel's boot time in words that people use.
 
-use std::fmt;
-
 use jiff::Timestamp;
 
 /// Where CLOCK_BOOTTIME stands in real time, taken once so that all times of a run agree.
@@ -87,20 +85,22 @@ pub fn monotonic_ns() -> u64 {
 
 /// `4 s`, `3 min`, `2 h`, `5 d`: two digits say enough of an age.
 pub fn age(seconds: f64) -> String {
-    struct Age(f64);
-    impl fmt::Display for Age {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let seconds = self.0;
-            match seconds {
-                ..1.0 => write!(f, "{:.0} ms", seconds * 1000.0),
-                ..120.0 => write!(f, "{seconds:.0} s"),
-                ..7200.0 => write!(f, "{:.0} min", seconds / 60.0),
-                ..172_800.0 => write!(f, "{:.0} h", seconds / 3600.0),
-                _ => write!(f, "{:.0} d", seconds / 86_400.0),
-            }
-        }
-    }
-    Age(seconds).to_string()
+    let mut text = String::new();
+    push_age(&mut text, seconds);
+    text
+}
+
+/// Puts it behind `text`.
+pub fn push_age(text: &mut String, seconds: f64) {
+    let (number, unit) = match seconds {
+        ..1.0 => (seconds * 1000.0, " ms"),
+        ..120.0 => (seconds, " s"),
+        ..7200.0 => (seconds / 60.0, " min"),
+        ..172_800.0 => (seconds / 3600.0, " h"),
+        _ => (seconds / 86_400.0, " d"),
+    };
+    text.push_str(itoa::Buffer::new().format(number.round_ties_even() as u64));
+    text.push_str(unit);
 }
 
 fn read(clock: libc::clockid_t) -> u64 {
@@ -146,6 +146,8 @@ mod tests {
     fn ages_are_short() {
         assert_eq!(age(0.25), "250 ms");
         assert_eq!(age(4.2), "4 s");
+        assert_eq!(age(2.5), "2 s");
+        assert_eq!(age(3.5), "4 s");
         assert_eq!(age(180.0), "3 min");
         assert_eq!(age(90_000.0), "25 h");
     }

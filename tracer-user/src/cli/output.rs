@@ -2,12 +2,16 @@
 
 use std::{
     env,
-    io::{self, IsTerminal, Write},
+    io::{self, BufWriter, IsTerminal, Write},
+    iter,
 };
 
 use anyhow::{Context, Result};
 
 use crate::report::Style;
+
+/// As much as a pipe takes at once (pipe(7)).
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Writes it to stdout.
 ///
@@ -15,11 +19,23 @@ use crate::report::Style;
 ///
 /// stdout is full or closed.
 pub(super) fn print(data: &(impl AsRef<[u8]> + ?Sized)) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(data.as_ref())
-        .and_then(|()| stdout.flush())
-        .context("failed to write to stdout; direct it to a place that takes the report")
+    print_pieces(iter::once(data))
+}
+
+/// Writes one piece after the other to stdout, while the next are made.
+///
+/// # Errors
+///
+/// As [`print`].
+pub(super) fn print_pieces(pieces: impl Iterator<Item = impl AsRef<[u8]>>) -> Result<()> {
+    let mut stdout = BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock());
+    let write = || -> io::Result<()> {
+        for piece in pieces {
+            stdout.write_all(piece.as_ref())?;
+        }
+        stdout.flush()
+    };
+    write().context("failed to write to stdout; direct it to a place that takes the report")
 }
 
 /// One line on stderr.

@@ -12,27 +12,32 @@ use crate::{
     stacks::SiteRules,
 };
 
-/// `sockets`: one line a socket in the table.
-pub(super) fn render(
+/// Prints `report`. `sockets`: one line a socket in the table.
+pub(super) fn print(
     report: &Report,
     rules: &SiteRules,
     format: ReportFormat,
     sockets: bool,
-) -> Result<Vec<u8>> {
-    Ok(match format {
-        ReportFormat::Table => report::table(report, rules, output::style(sockets)).into_bytes(),
-        ReportFormat::Json => report::json(report)?.into_bytes(),
-        ReportFormat::Ndjson => export::ndjson(report)?.into_bytes(),
-        ReportFormat::Csv => export::csv(report)?.into_bytes(),
-        ReportFormat::Html => export::html(report)?.into_bytes(),
-        ReportFormat::Folded => export::folded(report).into_bytes(),
-        ReportFormat::Flamegraph => export::flamegraph(report)?,
+) -> Result<()> {
+    match format {
+        ReportFormat::Table => {
+            let style = output::style(sockets);
+            output::print_pieces(report::table_pieces(report, rules, style))
+        }
+        ReportFormat::Json => output::print(&report::json(report)?),
+        ReportFormat::Ndjson => output::print(&export::ndjson(report)?),
+        ReportFormat::Csv => output::print(&export::csv(report)?),
+        ReportFormat::Html => output::print(&export::html(report)?),
+        ReportFormat::Folded => output::print(&export::folded(report)),
+        ReportFormat::Flamegraph => output::print(&export::flamegraph(report)?),
         ReportFormat::Pprof => {
             if io::stdout().is_terminal() {
                 bail!("failed to print a profile: it is binary; direct it to a file with `> FILE`");
             }
-            export::pprof(report)?
+            output::print(&export::pprof(report)?)
         }
-        ReportFormat::Prometheus => metrics::prometheus(report, Exposition::Text, 0).into_bytes(),
-    })
+        ReportFormat::Prometheus => {
+            output::print(&metrics::prometheus(report, Exposition::Text, 0))
+        }
+    }
 }

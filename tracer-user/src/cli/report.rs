@@ -16,8 +16,7 @@ use super::{
     args::{ControlArgs, JudgingArgs, ReportArgs},
     daemon::{config_file, judging},
     moment::{self, Moment},
-    output,
-    render::render,
+    output, render,
     status::socket,
 };
 use crate::{
@@ -62,12 +61,12 @@ pub(super) async fn run(args: ReportArgs) -> Result<ExitCode> {
         sites: args.sites,
     };
     selection.apply(&mut report);
-    output::print(&render(
+    render::print(
         &report,
         &judging.sites,
         args.printed.output,
         args.printed.sockets,
-    )?)?;
+    )?;
     Ok(code)
 }
 

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{args::SnapshotArgs, output, render::render};
+use super::{args::SnapshotArgs, render};
 use crate::{pipeline, stacks::SiteRules};
 
 pub(super) fn run(args: SnapshotArgs) -> Result<ExitCode> {
     let report = pipeline::snapshot(&args.ports.ports, args.btf.btf)?;
     let rules = SiteRules::default();
-    output::print(&render(&report, &rules, args.output, true)?)?;
+    render::print(&report, &rules, args.output, true)?;
     // The process ends here: taking 100,000 sockets apart piece by piece would only delay that.
     std::mem::forget(report);
     Ok(ExitCode::SUCCESS)

@@ -17,8 +17,7 @@ use super::{
     FAILED,
     args::{ReportFormat, TraceArgs},
     daemon::judging,
-    output,
-    render::render,
+    output, render,
 };
 use crate::{
     kernel::{Hook, Options, Probes},
@@ -91,11 +90,10 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
     tracer.reconcile()?;
     let report = filtered(tracer.finish()?, &args);
     complain_of_recording(&mut tracer, &mut code);
-    let report = render(&report, &rules, args.printed.output, args.printed.sockets)?;
     if live {
         output::print(CLEAR)?;
     }
-    output::print(&report)?;
+    render::print(&report, &rules, args.printed.output, args.printed.sockets)?;
     Ok(code)
 }
 

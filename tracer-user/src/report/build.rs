@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use smallvec::SmallVec;
+
 use super::listing::Listing;
 use super::model::{
     Events, HolderReport, Lost, NextLevel, OpenerName, OpenerReport, Report, SCHEMA, ServerReport,
@@ -13,7 +15,7 @@ use super::model::{
 use crate::{
     accounting::{self, Account, Group, Groups, Ledger, Owner},
     clock::Clock,
-    decode::socket::{NoStack, Opener},
+    decode::socket::{NoStack, Opener, TcpState},
     host::Host,
     policy::level::{Level, Thresholds},
     process::{ProcessKey, Processes},
@@ -283,8 +285,10 @@ fn seconds(ns: u64) -> f64 {
 /// Groups sockets by where they were opened, the largest group first.
 fn stacks(sources: &Sources<'_>, entries: &[&Entry]) -> Vec<StackReport> {
     let mut groups: HashMap<Arc<Stack>, Vec<&Entry>> = HashMap::new();
-    for &entry in entries {
-        groups.entry(stack_of(entry)).or_default().push(entry);
+    // One after the other most have the very same.
+    for run in entries.chunk_by(|a, b| a.stack().is_same(b.stack())) {
+        let group = groups.entry(stack_of(run[0])).or_default();
+        group.extend_from_slice(run);
     }
     let mut reports: Vec<StackReport> = groups
         .into_iter()
@@ -330,7 +334,7 @@ fn stack_of(entry: &Entry) -> Arc<Stack> {
 
 fn socket(sources: &Sources<'_>, owner: Owner, entry: &Entry) -> SocketReport {
     let traffic = entry.traffic();
-    let mut holders: Vec<HolderReport> = entry
+    let mut holders: SmallVec<[HolderReport; 2]> = entry
         .holders()
         .iter()
         .map(|holder| HolderReport {
@@ -349,7 +353,7 @@ fn socket(sources: &Sources<'_>, owner: Owner, entry: &Entry) -> SocketReport {
     SocketReport {
         local: entry.local(),
         remote: entry.remote(),
-        state: entry.state().name().to_owned(),
+        state: entry.state().name().into(),
         opened_at: entry.opened_ns().map(|ns| sources.clock.rfc3339(ns)),
         holders,
         opener: entry
@@ -378,12 +382,12 @@ fn server(sources: &Sources<'_>, owner: Owner, account: &Account<'_>) -> ServerR
 }
 
 fn states(entries: &[&Entry]) -> BTreeMap<String, u64> {
-    let mut states: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut states: BTreeMap<TcpState, u64> = BTreeMap::new();
     for entry in entries {
-        *states.entry(entry.state().name()).or_default() += 1;
+        *states.entry(entry.state()).or_default() += 1;
     }
     let states = states.into_iter();
     states
-        .map(|(state, count)| (state.to_owned(), count))
+        .map(|(state, count)| (state.name().to_owned(), count))
         .collect()
 }

@@ -21,4 +21,4 @@ pub use json::{json, json_line};
 pub use listing::{Listing, Whose};
 pub use model::Report;
 pub use selection::Selection;
-pub use table::{Style, opener_lines, socket_line, table};
+pub use table::{Style, opener_lines, socket_line, table, table_pieces};

@@ -3,9 +3,10 @@
 //! Stable under `schema`; fields may be added. Times are RFC 3339 in UTC, ages are seconds. What
 //! is not known is null, never a made-up value.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::timeline::Timeline;
 use crate::{
@@ -219,10 +220,11 @@ pub struct SiteReport {
 pub struct SocketReport {
     pub local: SocketAddr,
     pub remote: SocketAddr,
-    pub state: String,
+    pub state: Cow<'static, str>,
     /// Null where it was opened before tracing started.
     pub opened_at: Option<String>,
-    pub holders: Vec<HolderReport>,
+    /// Most have one; two take no more room.
+    pub holders: SmallVec<[HolderReport; 2]>,
     /// Who called connect, where that is not the process it is listed under.
     pub opener: Option<OpenerName>,
     pub netns: u32,

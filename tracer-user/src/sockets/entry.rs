@@ -30,6 +30,18 @@ pub enum StackRef {
     Inapplicable,
 }
 
+impl StackRef {
+    /// Are they one and the same stack, or none for one cause? Two stacks may also be equal.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Known(a), Self::Known(b)) => Arc::ptr_eq(a, b),
+            (Self::None(a), Self::None(b)) => a == b,
+            (Self::Pending, Self::Pending) | (Self::Inapplicable, Self::Inapplicable) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Queues and traffic, as the last walk over the open files found them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {

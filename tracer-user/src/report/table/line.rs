@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style as Paint};
 use super::super::clean::clean;
 use super::super::model::{OpenerReport, SocketReport};
 use crate::accounting::Verdict;
-use crate::clock::age;
+use crate::clock::{age, push_age};
 use crate::stacks::Frame;
 
 /// Red is what somebody must look at.
@@ -71,13 +71,10 @@ const STATE_WIDTH: usize = 11;
 /// Most lines of a socket are shorter.
 const SOCKET_LINE_BYTES: usize = 128;
 
-/// The lines of all of them, in one piece: there may be 100,000.
+/// The lines of all of them.
 pub(super) fn sockets(sockets: &[SocketReport], indent: &str, width: usize) -> String {
     let mut lines = String::with_capacity(sockets.len() * SOCKET_LINE_BYTES);
     for socket in sockets {
-        if !lines.is_empty() {
-            lines.push('\n');
-        }
         let start = lines.len();
         lines.push_str(indent);
         push_socket(&mut lines, socket);
@@ -85,6 +82,7 @@ pub(super) fn sockets(sockets: &[SocketReport], indent: &str, width: usize) -> S
             let line = cut(lines.split_off(start), width);
             lines.push_str(&line);
         }
+        lines.push('\n');
     }
     lines
 }
@@ -111,7 +109,7 @@ fn push_socket(line: &mut String, socket: &SocketReport) {
     }
     if let Some(idle_s) = socket.idle_s {
         line.push_str("  idle ");
-        line.push_str(&age(idle_s));
+        push_age(line, idle_s);
     }
     line.push_str("  rx ");
     push_number(line, socket.rx_queue_bytes.unwrap_or(0));

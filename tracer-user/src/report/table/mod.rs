@@ -2,14 +2,12 @@
 
 mod line;
 
-use std::fmt::Write;
-
 use anstyle::{AnsiColor, Style as Paint};
 
 pub use self::line::socket_line;
 use self::line::{connections, count, cut, frame_line, headline, row, verdict_paint};
 use super::clean::clean;
-use super::model::{OpenerReport, Report, StackReport, Trend};
+use super::model::{OpenerReport, Report, SocketReport, StackReport, Trend};
 use crate::clock::age;
 use crate::stacks::{FoldedFrame, SiteRules};
 
@@ -24,15 +22,23 @@ pub struct Style {
 }
 
 const INDENT: &str = "        ";
+/// Their lines are 30 KB.
+const SOCKETS_AT_ONCE: usize = 256;
 /// Openers that closed everything are many on a busy host; the table shows the busiest.
 const WITHOUT_SOCKETS_MAX: usize = 10;
 
 /// Renders `report`.
 pub fn table(report: &Report, rules: &SiteRules, style: Style) -> String {
-    let mut page = Page {
-        lines: Vec::new(),
-        style,
-    };
+    table_pieces(report, rules, style).collect()
+}
+
+/// As [`table`], some whole lines at a time: of 100,000 sockets it is 10 MB.
+pub fn table_pieces<'a>(
+    report: &'a Report,
+    rules: &SiteRules,
+    style: Style,
+) -> impl Iterator<Item = String> + use<'a> {
+    let mut page = Page::new(style);
     page.totals(report);
     page.openers(report, rules);
     page.servers(report);
@@ -46,45 +52,73 @@ pub fn opener_lines(
     own_netns: Option<u32>,
     rules: &SiteRules,
 ) -> Vec<(Paint, String)> {
-    let mut page = Page {
-        lines: Vec::new(),
-        style: Style {
-            color: false,
-            width: usize::MAX,
-            sockets: false,
-        },
-    };
+    let mut page = Page::new(Style {
+        color: false,
+        width: usize::MAX,
+        sockets: false,
+    });
     page.facts(opener, own_netns, rules);
     let unindented = |line: String| line.strip_prefix(INDENT).unwrap_or(&line).to_owned();
     let lines = page.lines.into_iter();
     lines
-        .map(|(paint, line)| (paint, unindented(line)))
+        .map(|line| (line.paint, unindented(line.text)))
         .collect()
 }
 
-struct Page {
-    lines: Vec<(Paint, String)>,
+struct Page<'a> {
+    lines: Vec<PageLine<'a>>,
     style: Style,
 }
 
-impl Page {
-    fn line(&mut self, paint: Paint, line: impl Into<String>) {
-        self.lines.push((paint, cut(line.into(), self.style.width)));
+/// A line, and the sockets that are listed below it.
+struct PageLine<'a> {
+    paint: Paint,
+    text: String,
+    sockets: &'a [SocketReport],
+}
+
+impl PageLine<'_> {
+    fn painted(&self, color: bool) -> String {
+        let Self { paint, text, .. } = self;
+        if color && *paint != Paint::new() {
+            format!("{paint}{text}{paint:#}\n")
+        } else {
+            format!("{text}\n")
+        }
+    }
+}
+
+impl<'a> Page<'a> {
+    fn new(style: Style) -> Self {
+        Self {
+            lines: Vec::new(),
+            style,
+        }
     }
 
-    fn text(&self) -> String {
-        let bytes = self.lines.iter().map(|(_, line)| line.len() + 1).sum();
-        let mut text = String::with_capacity(bytes);
-        for (paint, line) in &self.lines {
-            // Writing to a String cannot fail.
-            if self.style.color && *paint != Paint::new() {
-                let _ = writeln!(text, "{paint}{line}{paint:#}");
-            } else {
-                text.push_str(line);
-                text.push('\n');
-            }
+    fn line(&mut self, paint: Paint, line: impl Into<String>) {
+        self.lines.push(PageLine {
+            paint,
+            text: cut(line.into(), self.style.width),
+            sockets: &[],
+        });
+    }
+
+    /// Lists them below the line before.
+    fn sockets(&mut self, sockets: &'a [SocketReport]) {
+        if let Some(line) = self.lines.last_mut() {
+            line.sockets = sockets;
         }
-        text
+    }
+
+    /// Some whole lines at a time.
+    fn text(self) -> impl Iterator<Item = String> + use<'a> {
+        let Style { color, width, .. } = self.style;
+        self.lines.into_iter().flat_map(move |line| {
+            let sockets = line.sockets.chunks(SOCKETS_AT_ONCE);
+            let listed = sockets.map(move |sockets| line::sockets(sockets, INDENT, width));
+            std::iter::once(line.painted(color)).chain(listed)
+        })
     }
 
     fn totals(&mut self, report: &Report) {
@@ -121,7 +155,7 @@ impl Page {
         );
     }
 
-    fn openers(&mut self, report: &Report, rules: &SiteRules) {
+    fn openers(&mut self, report: &'a Report, rules: &SiteRules) {
         if report.openers.is_empty() {
             return;
         }
@@ -158,13 +192,11 @@ impl Page {
         }
     }
 
-    fn opener(&mut self, opener: &OpenerReport, own_netns: Option<u32>, rules: &SiteRules) {
+    fn opener(&mut self, opener: &'a OpenerReport, own_netns: Option<u32>, rules: &SiteRules) {
         self.line(Paint::new().bold(), headline(opener));
         self.facts(opener, own_netns, rules);
-        if self.style.sockets && !opener.sockets.is_empty() {
-            let sockets = line::sockets(&opener.sockets, INDENT, self.style.width);
-            // Cut already, each by itself.
-            self.lines.push((Paint::new(), sockets));
+        if self.style.sockets {
+            self.sockets(&opener.sockets);
         }
     }
 
