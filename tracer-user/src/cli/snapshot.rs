@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::{args::SnapshotArgs, render};
-use crate::{pipeline, stacks::SiteRules};
+use crate::{memory, pipeline, stacks::SiteRules};
 
 pub(super) fn run(args: SnapshotArgs) -> Result<ExitCode> {
-    let report = pipeline::snapshot(&args.ports.ports, args.btf.btf)?;
+    memory::live_shortly();
+    let snapshot = pipeline::snapshot(&args.ports.ports, args.btf.btf)?;
     let rules = SiteRules::default();
-    render::print(&report, &rules, args.output, true)?;
+    render::print(&snapshot.report, &rules, args.output, true)?;
     // The process ends here: taking 100,000 sockets apart piece by piece would only delay that.
-    std::mem::forget(report);
+    std::mem::forget(snapshot);
     Ok(ExitCode::SUCCESS)
 }

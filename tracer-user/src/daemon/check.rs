@@ -211,7 +211,7 @@ async fn look_twice(config: &Config) -> Vec<Finding> {
 /// The count of each watched port.
 fn look(config: &Config) -> Result<Vec<u32>> {
     let counts = config.watch.0.iter().map(|watch| {
-        let totals = pipeline::snapshot(&[watch.port], None)?.totals;
+        let totals = pipeline::snapshot(&[watch.port], None)?.report.totals;
         let count = match watch.count {
             CountMode::BothEnds => totals.established_both_ends,
             CountMode::ClientEnds => totals.established_client_ends,

@@ -17,7 +17,7 @@ use super::{
 
 /// The ends come before the beginnings, so that no socket is seen opening and not closing; and
 /// the state hook after connect, as it stands in for it where it has no hook.
-const ORDER: [Hook; 8] = [
+pub(super) const ORDER: [Hook; 8] = [
     Hook::Destroy,
     Hook::Close,
     Hook::Fork,

@@ -1,7 +1,7 @@
-//! The kernel's type information as it lies in memory (Documentation/bpf/btf.rst), passed over once.
+//! Type information as it lies in memory (Documentation/bpf/btf.rst), passed over once.
 //!
-//! There are some 150,000 types, and a dozen are asked for: they are found by name where they lie,
-//! and whoever must make values of all of them is given the others as nothing.
+//! A kernel has some 150,000 types, and a dozen are asked for: they are found by name and read where
+//! they lie, without a value made of each.
 
 use std::collections::HashMap;
 
@@ -15,144 +15,225 @@ const NAMES_BYTES: usize = 20;
 const HEADER_END: usize = 24;
 
 const MAGIC: u16 = 0xeb9f;
+const VERSION_1: u8 = 1;
 /// `struct btf_type`: name_off, info, and size or type.
 const TYPE_BYTES: usize = 12;
+/// `struct btf_member`: name_off, type, offset.
+const MEMBER_BYTES: usize = 12;
+/// `struct btf_enum`: name_off, val.
+const VALUE_BYTES: usize = 8;
 
 /// `BTF_KIND_*` (include/uapi/linux/btf.h)
-const FORWARD: u32 = 7;
-const TYPEDEF: u32 = 8;
-const FUNCTION: u32 = 12;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind(u32);
 
-/// What stands behind a type's first 12 bytes; `None` of a kind that is not known here.
-fn more_bytes(kind: u32, members: usize) -> Option<usize> {
-    Some(match kind {
-        // Pointers, forwards, typedefs, qualifiers, functions, floats, type tags.
-        2 | FORWARD..=FUNCTION | 16 | 18 => 0,
-        // Integers, variables, declaration tags.
-        1 | 14 | 17 => 4,
-        // Arrays.
-        3 => 12,
-        // Structs, unions, data sections, enums of 64 bits.
-        4 | 5 | 15 | 19 => 12 * members,
-        // Enums, function prototypes.
-        6 | 13 => 8 * members,
-        _ => return None,
-    })
+impl Kind {
+    pub(super) const STRUCT: Self = Self(4);
+    pub(super) const UNION: Self = Self(5);
+    pub(super) const ENUM: Self = Self(6);
+    const FORWARD: Self = Self(7);
+    pub(super) const TYPEDEF: Self = Self(8);
+    pub(super) const VOLATILE: Self = Self(9);
+    pub(super) const CONST: Self = Self(10);
+    pub(super) const FUNCTION: Self = Self(12);
+    pub(super) const PROTOTYPE: Self = Self(13);
+    pub(super) const TYPE_TAG: Self = Self(18);
+
+    /// What stands behind a type's first 12 bytes; `None` of a kind that is not known here.
+    fn more_bytes(self, members: usize) -> Option<usize> {
+        Some(match self.0 {
+            // Pointers, forwards, typedefs, qualifiers, functions, floats, type tags.
+            2 | 7..=12 | 16 | 18 => 0,
+            // Integers, variables, declaration tags.
+            1 | 14 | 17 => 4,
+            // Arrays.
+            3 => 12,
+            // Structs, unions, data sections, enums of 64 bits.
+            4 | 5 | 15 | 19 => MEMBER_BYTES * members,
+            // Enums, function prototypes.
+            6 | 13 => VALUE_BYTES * members,
+            _ => return None,
+        })
+    }
 }
 
 /// Types of this machine's byte order.
 pub(super) struct BtfBytes<'a> {
-    whole: &'a [u8],
     types: &'a [u8],
     names: &'a [u8],
+    /// Where the type of each ID begins; IDs begin with 1.
+    starts: Vec<u32>,
+    /// The IDs of the types that were asked for, in ascending order.
+    named: HashMap<&'static str, Vec<u32>>,
 }
 
+/// One type.
 #[derive(Clone, Copy)]
-struct At<'a> {
-    id: u32,
-    kind: u32,
-    /// Up to the end of all names.
-    name: &'a [u8],
-    first: &'a [u8],
+pub(super) struct Type<'a> {
+    pub(super) id: u32,
+    pub(super) kind: Kind,
+    /// Members, values or parameters.
+    pub(super) length: usize,
+    /// Of a struct or union: its offsets have a bit field's size beside them.
+    has_bit_fields: bool,
+    name: u32,
+    /// The ID of the type that it names, qualifies or is declared with.
+    pub(super) of: u32,
+    /// Its members or values.
+    more: &'a [u8],
+}
+
+/// A member of a struct or union.
+pub(super) struct Member<'a> {
+    /// Empty where it lends its own members to its parent.
+    pub(super) name: &'a [u8],
+    pub(super) of: u32,
+    pub(super) bit_offset: u32,
 }
 
 impl<'a> BtfBytes<'a> {
-    /// `None` where it is no BTF of version 1, or is cut short.
-    pub(super) fn new(whole: &'a [u8]) -> Option<Self> {
-        let word = |at: usize| {
-            let bytes = whole.get(at..at + 4)?;
-            Some(u32::from_ne_bytes(bytes.try_into().ok()?) as usize)
-        };
+    /// Finds all types of these names. `None` where it is no BTF of version 1, is cut short, or has
+    /// a type of an unknown kind.
+    pub(super) fn new(whole: &'a [u8], names: &[&'static str]) -> Option<Self> {
         let magic = u16::from_ne_bytes(*whole.first_chunk()?);
-        if magic != MAGIC || *whole.get(VERSION)? != 1 {
+        if magic != MAGIC || *whole.get(VERSION)? != VERSION_1 {
             return None;
         }
-        let start = word(HEADER_BYTES)?;
+        let start = word(whole, HEADER_BYTES)? as usize;
         let section = |at: usize, bytes: usize| {
-            let at = start.checked_add(word(at)?)?;
-            whole.get(at..at.checked_add(word(bytes)?)?)
+            let at = start.checked_add(word(whole, at)? as usize)?;
+            whole.get(at..at.checked_add(word(whole, bytes)? as usize)?)
         };
-        Some(Self {
-            whole,
+        let mut btf = Self {
             types: section(TYPES_AT, TYPES_BYTES)?,
             names: section(NAMES_AT, NAMES_BYTES)?,
-        })
+            starts: Vec::new(),
+            named: names.iter().map(|&name| (name, Vec::new())).collect(),
+        };
+        btf.pass_over()?;
+        Some(btf)
     }
 
-    /// Hands over every type in turn. `None` where they are cut short, or of an unknown kind.
-    fn each(&self, mut see: impl FnMut(At<'a>)) -> Option<()> {
-        let mut rest = self.types;
-        let mut id = 0;
-        while !rest.is_empty() {
-            let first = rest.get(..TYPE_BYTES)?;
-            let word = |at: usize| Some(u32::from_ne_bytes(*first.get(at..)?.first_chunk()?));
-            let info = word(4)?;
-            let kind = (info >> 24) & 0x1f;
-            id += 1;
-            see(At {
-                id,
-                kind,
-                name: self.names.get(word(0)? as usize..)?,
-                first,
-            });
-            let bytes = TYPE_BYTES + more_bytes(kind, (info & 0xffff) as usize)?;
-            rest = rest.get(bytes..)?;
+    fn pass_over(&mut self) -> Option<()> {
+        // Nearly all names differ there.
+        let mut initials = [false; 256];
+        for name in self.named.keys() {
+            initials[usize::from(*name.as_bytes().first()?)] = true;
+        }
+        // Most take no more.
+        self.starts.reserve(self.types.len() / (2 * TYPE_BYTES));
+        let mut at = 0;
+        while at < self.types.len() {
+            self.starts.push(u32::try_from(at).ok()?);
+            let of = self.at(self.starts.len() as u32, at)?;
+            at += TYPE_BYTES + of.more.len();
+            let initial = *self.names.get(of.name as usize)?;
+            if initials[usize::from(initial)]
+                && let Ok(name) = str::from_utf8(self.name(of.name))
+                && let Some(ids) = self.named.get_mut(name)
+            {
+                ids.push(of.id);
+            }
         }
         Some(())
     }
 
-    /// The IDs of all types of these names.
-    pub(super) fn ids<'n>(&self, names: &[&'n str]) -> Option<HashMap<&'n str, Vec<u32>>> {
-        let mut found: HashMap<&str, Vec<u32>> =
-            names.iter().map(|&name| (name, Vec::new())).collect();
-        self.each(|at| {
-            let is_it = |name: &&&str| {
-                let name = name.as_bytes();
-                // Nearly all of them differ there.
-                at.name.first() == name.first()
-                    && at.name.starts_with(name)
-                    && at.name.get(name.len()) == Some(&0)
-            };
-            if let Some(ids) = names.iter().find(is_it).and_then(|&it| found.get_mut(it)) {
-                ids.push(at.id);
-            }
-        })?;
-        Some(found)
+    fn at(&self, id: u32, at: usize) -> Option<Type<'a>> {
+        let rest = self.types.get(at..)?;
+        let (first, rest) = rest.split_at_checked(TYPE_BYTES)?;
+        let info = word(first, 4)?;
+        let kind = Kind((info >> 24) & 0x1f);
+        let length = (info & 0xffff) as usize;
+        Some(Type {
+            id,
+            kind,
+            length,
+            has_bit_fields: info >> 31 != 0,
+            name: word(first, 0)?,
+            of: word(first, 8)?,
+            more: rest.get(..kind.more_bytes(length)?)?,
+        })
     }
 
-    /// The same, with what programs are attached by: functions and typedefs, under their names and
-    /// IDs. All else is a forward declaration of nothing.
-    pub(super) fn attachable(&self) -> Option<Vec<u8>> {
-        let mut types = Vec::with_capacity(self.types.len());
-        self.each(|at| match at.kind {
-            FUNCTION | TYPEDEF => types.extend_from_slice(at.first),
-            _ => {
-                types.extend_from_slice(&[0; 4]);
-                types.extend_from_slice(&(FORWARD << 24).to_ne_bytes());
-                types.extend_from_slice(&[0; 4]);
-            }
-        })?;
-        let word = |bytes: usize| u32::try_from(bytes).ok();
-        let sections = [
-            word(HEADER_END)?,
-            0,
-            word(types.len())?,
-            word(types.len())?,
-            word(self.names.len())?,
-        ];
-        let mut bytes = Vec::with_capacity(HEADER_END + types.len() + self.names.len());
-        bytes.extend_from_slice(self.whole.get(..HEADER_BYTES)?);
+    /// Up to its NUL.
+    fn name(&self, at: u32) -> &'a [u8] {
+        let from = self.names.get(at as usize..).unwrap_or_default();
+        from.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+
+    /// BTF with the functions and typedefs of `names` alone, of those that were asked for, under
+    /// their IDs: what comes between them is a forward declaration of nothing.
+    pub(super) fn only(&self, names: &[&str]) -> Vec<u8> {
+        let of_name = |&name: &&str| self.named(name);
+        let mut kept: Vec<Type<'_>> = names.iter().flat_map(of_name).collect();
+        kept.retain(|of| of.kind == Kind::FUNCTION || of.kind == Kind::TYPEDEF);
+        kept.sort_by_key(|of| of.id);
+        let last = kept.last().map_or(0, |of| of.id as usize);
+        let nothing = [0, Kind::FORWARD.0 << 24, 0].map(u32::to_ne_bytes).concat();
+        let mut types = nothing.repeat(last);
+        let mut strings = vec![0];
+        for of in kept {
+            let name_at = strings.len() as u32;
+            strings.extend_from_slice(self.name(of.name));
+            strings.push(0);
+            let first = [name_at, of.kind.0 << 24, 0].map(u32::to_ne_bytes).concat();
+            let start = (of.id as usize - 1) * TYPE_BYTES;
+            types[start..start + TYPE_BYTES].copy_from_slice(&first);
+        }
+        let (types_bytes, names_bytes) = (types.len() as u32, strings.len() as u32);
+        let header_bytes = HEADER_END as u32;
+        let mut bytes = MAGIC.to_ne_bytes().to_vec();
+        bytes.extend([VERSION_1, 0]);
+        let sections = [header_bytes, 0, types_bytes, types_bytes, names_bytes];
         bytes.extend(sections.into_iter().flat_map(u32::to_ne_bytes));
         bytes.extend(types);
-        bytes.extend_from_slice(self.names);
-        Some(bytes)
+        bytes.extend(strings);
+        bytes
     }
+
+    pub(super) fn of_id(&self, id: u32) -> Option<Type<'a>> {
+        let start = *self.starts.get((id as usize).checked_sub(1)?)?;
+        self.at(id, start as usize)
+    }
+
+    /// All types of a name that was asked for, in the order of their IDs.
+    pub(super) fn named<'s>(&'s self, name: &str) -> impl Iterator<Item = Type<'a>> + use<'a, 's> {
+        let ids = self.named.get(name).into_iter().flatten();
+        ids.filter_map(|&id| self.of_id(id))
+    }
+
+    /// The members of a struct or union.
+    pub(super) fn members(&self, of: Type<'a>) -> impl Iterator<Item = Member<'a>> {
+        let is_it = of.kind == Kind::STRUCT || of.kind == Kind::UNION;
+        let members = of.more.chunks_exact(MEMBER_BYTES).filter(move |_| is_it);
+        members.filter_map(move |member| {
+            let offset = word(member, 8)?;
+            Some(Member {
+                name: self.name(word(member, 0)?),
+                of: word(member, 4)?,
+                bit_offset: if of.has_bit_fields {
+                    offset & 0x00ff_ffff
+                } else {
+                    offset
+                },
+            })
+        })
+    }
+
+    /// The names of an enum's values.
+    pub(super) fn values(&self, of: Type<'a>) -> impl Iterator<Item = &'a [u8]> {
+        let is_it = of.kind == Kind::ENUM;
+        let values = of.more.chunks_exact(VALUE_BYTES).filter(move |_| is_it);
+        values.filter_map(|value| Some(self.name(word(value, 0)?)))
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]
 mod tests {
-    use aya::{Btf, Endianness};
-
     use super::*;
 
     fn kernel() -> Option<Vec<u8>> {
@@ -160,41 +241,21 @@ mod tests {
     }
 
     #[test]
-    fn what_programs_are_attached_by_keeps_its_name_and_id() {
-        let Some(bytes) = kernel() else {
-            return;
-        };
-        let names = [
-            "bpf_iter_task_file",
-            "tcp_close",
-            "btf_trace_inet_sock_set_state",
-            "tcp_sock",
-        ];
-        let ids = |bytes: &[u8]| BtfBytes::new(bytes).and_then(|it| it.ids(&names));
-        let attachable = BtfBytes::new(&bytes).and_then(|it| it.attachable());
-        let attachable = attachable.expect("it is BTF");
-        let (all, few) = (ids(&bytes).expect("BTF"), ids(&attachable).expect("BTF"));
-        for name in &names[..3] {
-            assert_eq!(few[name], all[name], "{name}");
-            assert!(!few[name].is_empty(), "{name}");
-        }
-        // No program is attached by a struct.
-        assert!(few["tcp_sock"].is_empty());
-        assert!(attachable.len() < bytes.len());
-        Btf::parse(&attachable, Endianness::default()).expect("aya reads it");
-    }
-
-    #[test]
     fn names_are_found_whole_and_as_often_as_they_are() {
         let Some(bytes) = kernel() else {
             return;
         };
-        let names = ["sock", "tcp_sock", "no_such_type"];
-        let found = BtfBytes::new(&bytes).and_then(|it| it.ids(&names));
-        let found = found.expect("it is BTF");
-        assert!(!found["sock"].is_empty() && !found["tcp_sock"].is_empty());
-        assert!(found["no_such_type"].is_empty());
-        assert_ne!(found["sock"], found["tcp_sock"]);
+        let btf = BtfBytes::new(&bytes, &["sock", "tcp_sock", "no_such_type"]);
+        let btf = btf.expect("it is BTF");
+        let struct_of = |name| btf.named(name).find(|of| of.kind == Kind::STRUCT);
+        let (sock, tcp_sock) = (struct_of("sock"), struct_of("tcp_sock"));
+        let (sock, tcp_sock) = (sock.expect("a struct"), tcp_sock.expect("a struct"));
+        assert_eq!(btf.name(sock.name), b"sock");
+        assert_ne!(sock.id, tcp_sock.id);
+        assert_eq!(btf.members(sock).count(), sock.length);
+        let first = btf.members(tcp_sock).next().expect("a member");
+        assert_eq!((first.name, first.bit_offset), (&b"inet_conn"[..], 0));
+        assert_eq!(btf.named("no_such_type").count(), 0);
     }
 
     #[test]
@@ -203,8 +264,10 @@ mod tests {
             return;
         };
         for length in [0, 1, 23, 24, 1000, bytes.len() - 1] {
-            let cut = BtfBytes::new(&bytes[..length]);
-            assert!(cut.is_none_or(|cut| cut.attachable().is_none()), "{length}");
+            assert!(
+                BtfBytes::new(&bytes[..length], &["sock"]).is_none(),
+                "{length}"
+            );
         }
     }
 }

@@ -36,7 +36,9 @@ impl Walk {
 }
 
 /// As many bytes as one read of an iterator gives at most (kernel/bpf/bpf_iter.c, `bpf_seq_read`).
-const PIECE_BYTES: usize = 32 * 1024;
+const READ_BYTES: usize = 32 * 1024;
+/// As many are handed over at once.
+const PIECE_BYTES: usize = 8 * READ_BYTES;
 
 /// Walks the list now. The answer is a sequence of `OpenFile`s, for `decode::open_file`.
 pub(super) fn run(ebpf: &mut Ebpf, btf: Option<&Btf>, walk: Walk) -> Result<Bytes, KernelError> {
@@ -60,17 +62,20 @@ pub(super) fn run_each(
     loop {
         let read = file.read(&mut piece[filled..]);
         let read = read.map_err(|error| failed(walk, &error))?;
-        if read == 0 {
+        filled += read;
+        let is_end = read == 0;
+        if is_end || PIECE_BYTES - filled < READ_BYTES {
+            let cut = filled % size_of::<OpenFile>();
+            take(&piece[..filled - cut]);
+            piece.copy_within(filled - cut..filled, 0);
+            filled = cut;
+        }
+        if is_end {
             return match filled {
                 0 => Ok(()),
                 _ => Err(failed(walk, &io::Error::from(ErrorKind::UnexpectedEof))),
             };
         }
-        filled += read;
-        let cut = filled % size_of::<OpenFile>();
-        take(&piece[..filled - cut]);
-        piece.copy_within(filled - cut..filled, 0);
-        filled = cut;
     }
 }
 

@@ -1,13 +1,8 @@
 //! Loading: the BPF object, its globals filled in from this kernel, and its programs attached.
 
-use std::{
-    io,
-    os::fd::BorrowedFd,
-    path::{Path, PathBuf},
-    thread,
-};
+use std::{io, os::fd::BorrowedFd, path::PathBuf, thread};
 
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, VerifierLogLevel, include_bytes_aligned};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
 use bytes::Bytes;
 use tracer_ebpf::abi::{
     config::{Config, PortBitmap, STACK_BYTES_MAX, STACK_PAGE_BYTES},
@@ -16,7 +11,7 @@ use tracer_ebpf::abi::{
 
 use super::{
     attach::attach_all,
-    btf::{KernelTypes, SYSTEM_BTF},
+    btf::{self, ATTACHED, ITERATED, KernelTypes},
     error::KernelError,
     iterators::{self, Walk},
     maps::{Interpreters, Maps, take_map},
@@ -29,6 +24,8 @@ use super::{
 use crate::memory;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/connleak.bpf.o"));
+/// The iterators alone.
+static WALKS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/walks.bpf.o"));
 
 /// What the kernel side is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +70,7 @@ const STACK_SAMPLE_MASK: u32 = 255;
 /// The kernel side, loaded. Dropping it detaches everything: no program outlives its owner.
 pub struct Kernel {
     ebpf: Ebpf,
-    /// Tens of megabytes, needed only to load programs.
+    /// Megabytes, needed only to load programs.
     btf: Option<Btf>,
     forced: Option<Family>,
     traits: Traits,
@@ -108,9 +105,9 @@ impl Kernel {
     fn load_with(options: &Options, seed: bool) -> Result<Self, KernelError> {
         support::raise_memlock();
         let loader = thread::spawn(blank_loader);
-        let types = KernelTypes::read(options.btf.as_deref())?;
+        let bytes = btf::read(options.btf.as_deref())?;
+        let types = KernelTypes::new(&bytes, options.btf.as_deref())?;
         let offsets: Offsets = offsets::resolve(&types)?;
-        let btf = parsed(&types, options.btf.as_deref())?;
         let ports = bitmap(&options.ports);
         let traits = Traits {
             accept_arguments: types.accept_arguments(),
@@ -139,8 +136,13 @@ impl Kernel {
             preempts: u32::from(traits.preempts),
         };
         let mut loader = loader.join().unwrap_or_else(|_| EbpfLoader::new());
+        if !seed {
+            for unused in ["OPENERS", "INTERPRETERS"] {
+                loader.map_max_entries(unused, 1);
+            }
+        }
+        // It is told no types: rustc emits nothing that is relocated by them.
         let ebpf = loader
-            .btf(Some(&btf))
             // The log is made again, in full, when a program is refused.
             .verifier_log_level(VerifierLogLevel::STATS)
             .override_global("OFFSETS", &offsets, true)
@@ -148,11 +150,11 @@ impl Kernel {
             .override_global("PORTS", &ports, true)
             .map_max_entries("SOCKETS", options.max_sockets)
             .map_max_entries("EVENTS", options.ring_bytes)
-            .load(OBJECT)
+            .load(if seed { OBJECT } else { WALKS })
             .map_err(refused)?;
         Ok(Self {
             ebpf,
-            btf: Some(btf),
+            btf: Some(types.attachable(if seed { &ATTACHED } else { &ITERATED })?),
             forced: options.family,
             traits,
         })
@@ -263,14 +265,6 @@ fn blank_loader<'a>() -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     loader.btf(None);
     loader
-}
-
-fn parsed(types: &KernelTypes, path: Option<&Path>) -> Result<Btf, KernelError> {
-    let btf = Btf::parse(&types.attachable(), Endianness::default());
-    btf.map_err(|error| KernelError::NoBtf {
-        path: path.unwrap_or(Path::new(SYSTEM_BTF)).to_owned(),
-        cause: error.to_string(),
-    })
 }
 
 fn refused(error: EbpfError) -> KernelError {

@@ -23,5 +23,5 @@ mod tracer;
 pub use judging::Judging;
 pub use recorder::Recorder;
 pub use replay::{ReplayError, Replayed, replay};
-pub use snapshot::snapshot;
+pub use snapshot::{Snapshot, snapshot};
 pub use tracer::Tracer;
