@@ -4,7 +4,7 @@
 //!
 //! `filter` says which sockets matter, `sock` and `task` read kernel structs through resolved
 //! offsets, `stack` takes registers and a stack copy, `interpreter`
-//! follows an interpreter's frames, `maps` holds every map, `record` is a socket's entry in the one
+//! follows an interpreter's frames, `ahead` fetches what a walk reads next, `maps` holds every map, `record` is a socket's entry in the one
 //! that matters most, `vacancy` what it leaves there, `notice` says when userspace is told, `running`
 //! and `preempted` catch what the kernel leaves out, and each file of `programs` is one group
 //! of hooks. Programs never import each other.
@@ -12,6 +12,8 @@
 // For the one atomic add in `maps`: rustc's BPF target has no fetch_add.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+#[cfg(target_arch = "bpf")]
+mod ahead;
 #[cfg(target_arch = "bpf")]
 mod filter;
 #[cfg(target_arch = "bpf")]

@@ -15,9 +15,10 @@ pub struct Field {
 
 impl Field {
     /// Without the fields of perf's events a kernel is traced by other programs: their offset is 0,
-    /// where every event has its common header.
+    /// where every event has its common header. And a file's references, which are only fetched
+    /// ahead, lay near its start before they had this name (6.13).
     pub fn is_required(&self) -> bool {
-        !self.of.starts_with("trace_event_raw_")
+        !self.of.starts_with("trace_event_raw_") && self.path != "f_ref"
     }
 }
 
@@ -72,11 +73,16 @@ offsets! {
     task_comm = "task_struct" . "comm",
     task_signal = "task_struct" . "signal",
     task_mm = "task_struct" . "mm",
+    task_files = "task_struct" . "files",
+    files_table = "files_struct" . "fdt",
+    table_max = "fdtable" . "max_fds",
+    table_fd = "fdtable" . "fd",
     task_fsbase = "task_struct" . "thread.fsbase",
     signal_live = "signal_struct" . "live",
     mm_start_stack = "mm_struct" . "start_stack",
     file_inode = "file" . "f_inode",
     file_private = "file" . "private_data",
+    file_references = "file" . "f_ref",
     inode_mode = "inode" . "i_mode",
     socket_sock = "socket" . "sk",
     regs_ip = "pt_regs" . "ip",

@@ -37,29 +37,3 @@ pub struct OpenFile {
 }
 
 const _: () = assert!(size_of::<OpenFile>() == 136);
-
-impl OpenFile {
-    pub const ZERO: Self = Self {
-        socket: 0,
-        holder_start_ns: 0,
-        reserved: 0,
-        bytes_received: 0,
-        bytes_sent: 0,
-        jiffies: 0,
-        monotonic_ns: 0,
-        holder_tgid: 0,
-        fd: 0,
-        netns: 0,
-        receive_queue_bytes: 0,
-        send_queue_bytes: 0,
-        idle_jiffies: 0,
-        family: 0,
-        local_port: 0,
-        remote_port: 0,
-        state: 0,
-        padding: 0,
-        local_addr: [0; 16],
-        remote_addr: [0; 16],
-        holder_comm: [0; 16],
-    };
-}

@@ -3,7 +3,7 @@
 //! The first says who holds what now. The second finds what no process holds: sockets still in
 //! a listener's queue, orphans, sockets that travel in a message (SCM_RIGHTS).
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, seq_file},
@@ -19,7 +19,7 @@ use tracer_ebpf::abi::{
 };
 
 use crate::{
-    filter,
+    ahead, filter,
     globals::{config, offset},
     maps::{SOCKETS, count},
     record,
@@ -36,6 +36,15 @@ const S_IFSOCK: u16 = 0o140_000;
 
 /// No hook takes this long from its record to the socket's own state.
 const SETTLED_NS: u64 = 50_000_000;
+
+/// Puts one field of a line. Zeroes that are written over would be written by a call, byte by byte.
+macro_rules! put {
+    ($line:ident . $field:ident = $value:expr) => {{
+        let value = $value;
+        // SAFETY: a field of a line on our stack, which need not be initialised to be written.
+        unsafe { (&raw mut (*$line.as_mut_ptr()).$field).write(value) }
+    }};
+}
 
 #[repr(C)]
 struct IterMeta {
@@ -88,9 +97,9 @@ extern "C" fn tcp_sockets(ctx: *const TcpContext) -> i32 {
         return 0;
     }
     if config!(has_sock_from_file) != 0 {
-        super::done!(typed(sock).and_then(|sock| list(meta, sock, OpenFile::ZERO)))
+        super::done!(typed(sock).and_then(|sock| list(meta, sock, None)))
     } else {
-        super::done!(list(meta, Sock(sock), OpenFile::ZERO))
+        super::done!(list(meta, Sock(sock), None))
     }
 }
 
@@ -110,6 +119,7 @@ fn typed(sock: u64) -> Option<SockArgument> {
 /// As [`open_file`], where the verifier knows the type of everything on the way.
 #[inline(always)]
 fn typed_open_file(meta: *const IterMeta, task: u64, fd: u32, file: u64) -> Option<()> {
+    let _ = ahead::fetch(task, fd);
     // SAFETY: the helper only looks at the file that the iterator hands over.
     let socket = unsafe { bpf_sock_from_file(file as *mut _) } as u64;
     if socket == 0 {
@@ -124,18 +134,14 @@ fn typed_open_file(meta: *const IterMeta, task: u64, fd: u32, file: u64) -> Opti
     }
     // SAFETY: an argument of the iterator.
     let task = unsafe { Task::typed(task) };
-    list(meta, sock, held(task, fd))
+    list(meta, sock, Some(Held { task, fd }))
 }
 
-/// A line that says who holds it.
-#[inline(always)]
-fn held(task: Task, fd: u32) -> OpenFile {
-    let mut line = OpenFile::ZERO;
-    line.holder_tgid = task.tgid();
-    line.holder_start_ns = task.process_start_ns();
-    line.holder_comm = task.comm();
-    line.fd = fd;
-    line
+/// Who holds it, and as which descriptor.
+#[derive(Clone, Copy)]
+struct Held {
+    task: Task,
+    fd: u32,
 }
 
 #[inline(always)]
@@ -162,11 +168,11 @@ fn open_file(meta: *const IterMeta, task: Task, fd: u32, file: u64) -> Option<()
     if !sock.is_tcp() {
         return None;
     }
-    list(meta, sock, held(task, fd))
+    list(meta, sock, Some(Held { task, fd }))
 }
 
 #[inline(always)]
-fn list(meta: *const IterMeta, sock: impl SockFields, mut line: OpenFile) -> Option<()> {
+fn list(meta: *const IterMeta, sock: impl SockFields, held: Option<Held>) -> Option<()> {
     let state = sock.state()?;
     // The first two are no full `struct sock`; the third becomes ESTABLISHED within the softirq
     // that made it, and only the state hook knows that moment.
@@ -174,28 +180,33 @@ fn list(meta: *const IterMeta, sock: impl SockFields, mut line: OpenFile) -> Opt
         return None;
     }
     let matched = filter::watched(sock)?;
-    line.socket = sock.address();
-    line.state = state;
-    line.local_port = matched.local_port;
-    line.remote_port = matched.remote_port;
-    line.family = sock.family()?;
-    line.netns = sock.netns()?;
-    line.local_addr = sock.local_address(line.family);
-    line.remote_addr = sock.remote_address(line.family);
-    if state != TCP_LISTEN {
-        // Nobody asks it of a server end, and it lies far behind what was read so far.
-        if !matched.server_end {
-            queues(sock, &mut line)?;
-        }
-        if config!(seed) != 0 {
-            seed(&line, matched.server_end);
-        }
+    let family = sock.family()?;
+    let netns = sock.netns()?;
+    let mut line = MaybeUninit::<OpenFile>::uninit();
+    put!(line.socket = sock.address());
+    put!(line.reserved = 0);
+    put!(line.netns = netns);
+    put!(line.family = family);
+    put!(line.local_port = matched.local_port);
+    put!(line.remote_port = matched.remote_port);
+    put!(line.state = state);
+    put!(line.padding = 0);
+    put!(line.local_addr = sock.local_address(family));
+    put!(line.remote_addr = sock.remote_address(family));
+    put_holder(&mut line, held);
+    // Nobody asks it of a server end, and it lies far behind what was read so far.
+    let is_told = state != TCP_LISTEN && !matched.server_end;
+    put_traffic(&mut line, is_told.then_some(sock))?;
+    // SAFETY: each of its fields was put.
+    let line = unsafe { line.assume_init_mut() };
+    if state != TCP_LISTEN && config!(seed) != 0 {
+        seed(line, matched.server_end);
     }
     // SAFETY: the iterator's own seq file, and a line of the given size on our stack.
     unsafe {
         bpf_seq_write(
             (*meta).seq,
-            (&raw mut line).cast(),
+            (&raw mut *line).cast(),
             size_of::<OpenFile>() as u32,
         );
     }
@@ -203,24 +214,49 @@ fn list(meta: *const IterMeta, sock: impl SockFields, mut line: OpenFile) -> Opt
 }
 
 #[inline(always)]
-fn queues(sock: impl SockFields, line: &mut OpenFile) -> Option<()> {
+fn put_holder(line: &mut MaybeUninit<OpenFile>, held: Option<Held>) {
+    if let Some(Held { task, fd }) = held {
+        put!(line.holder_start_ns = task.process_start_ns());
+        put!(line.holder_tgid = task.tgid());
+        put!(line.fd = fd);
+        put!(line.holder_comm = task.comm());
+    } else {
+        put!(line.holder_start_ns = 0);
+        put!(line.holder_tgid = 0);
+        put!(line.fd = 0);
+        put!(line.holder_comm = [0; 16]);
+    }
+}
+
+/// What went through it, and when; zeroes of `None`.
+#[inline(always)]
+fn put_traffic(line: &mut MaybeUninit<OpenFile>, sock: Option<impl SockFields>) -> Option<()> {
+    let Some(sock) = sock else {
+        put!(line.receive_queue_bytes = 0);
+        put!(line.send_queue_bytes = 0);
+        put!(line.bytes_received = 0);
+        put!(line.bytes_sent = 0);
+        put!(line.jiffies = 0);
+        put!(line.monotonic_ns = 0);
+        put!(line.idle_jiffies = 0);
+        return Some(());
+    };
     let received: u32 = sock.read(offset!(tcp_received_next))?;
     let copied: u32 = sock.read(offset!(tcp_copied))?;
     let written: u32 = sock.read(offset!(tcp_written))?;
     let acknowledged: u32 = sock.read(offset!(tcp_acknowledged))?;
-    line.receive_queue_bytes = received.wrapping_sub(copied);
-    line.send_queue_bytes = written.wrapping_sub(acknowledged);
-    line.bytes_received = sock.read(offset!(tcp_bytes_received))?;
-    line.bytes_sent = sock.read(offset!(tcp_bytes_sent))?;
+    put!(line.receive_queue_bytes = received.wrapping_sub(copied));
+    put!(line.send_queue_bytes = written.wrapping_sub(acknowledged));
+    put!(line.bytes_received = sock.read(offset!(tcp_bytes_received))?);
+    put!(line.bytes_sent = sock.read(offset!(tcp_bytes_sent))?);
     // SAFETY: the helpers only read clocks.
-    unsafe {
-        line.jiffies = bpf_jiffies64();
-        line.monotonic_ns = bpf_ktime_get_ns();
-    }
-    let now = line.jiffies as u32;
+    let (jiffies, monotonic_ns) = unsafe { (bpf_jiffies64(), bpf_ktime_get_ns()) };
+    put!(line.jiffies = jiffies);
+    put!(line.monotonic_ns = monotonic_ns);
+    let now = jiffies as u32;
     let since_send = now.wrapping_sub(sock.read(offset!(tcp_last_send))?);
     let since_receive = now.wrapping_sub(sock.read(offset!(icsk_last_receive))?);
-    line.idle_jiffies = since_send.min(since_receive);
+    put!(line.idle_jiffies = since_send.min(since_receive));
     Some(())
 }
 
