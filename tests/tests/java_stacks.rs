@@ -121,3 +121,120 @@ fn a_java_that_starts_while_traced_is_named() -> Result<()> {
     let (pid, logged) = program.go()?;
     ensure_as_logged(&tracer.finish()?, pid, &logged)
 }
+
+#[test]
+fn more_frames_than_are_taken_are_told() -> Result<()> {
+    let test = "more_frames_than_are_taken_are_told";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let (report, pid, logged) = traced(&["-Xint", "-Xss8m"], "deep", 2)?;
+    for group in report.of(pid).flat_map(|opener| &opener.stacks) {
+        let note = group.note.as_deref().unwrap_or_default();
+        ensure!(note.starts_with("stack ends early: "), "{note:?}");
+        let chain = chain(group);
+        ensure!(chain.len() > 100, "{chain:?}");
+        let is_whole = logged.keys().any(|logged| logged.starts_with(&chain));
+        ensure!(is_whole, "{chain:?} is not in {logged:#?}");
+    }
+    Ok(())
+}
+
+/// Every stack of the process has this label, and no Java frame.
+fn ensure_labelled(report: &Report, pid: u32, label: &str) -> Result<()> {
+    let groups: Vec<_> = report.of(pid).flat_map(|opener| &opener.stacks).collect();
+    ensure!(!groups.is_empty(), "nothing was reported");
+    for group in groups {
+        let note = group.note.as_deref().unwrap_or_default();
+        ensure!(note.contains(label), "{note:?} does not say {label:?}");
+        ensure!(chain(group).is_empty(), "{:?}", chain(group));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_jvm_that_does_not_describe_itself_labels_the_stack() -> Result<()> {
+    let test = "a_jvm_that_does_not_describe_itself_labels_the_stack";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let server = RedisServer::start()?;
+    let (_jdk, mut program) = java::start_silent(server.v4(), &[], "sync", 1)?;
+    let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
+    let (pid, _) = program.go()?;
+    let label = "Java frames without name: libjvm.so does not describe itself; --java-perfmap";
+    ensure_labelled(&tracer.finish()?, pid, label)
+}
+
+#[test]
+fn compiled_frames_of_such_a_jvm_are_named_by_its_perf_map() -> Result<()> {
+    let test = "compiled_frames_of_such_a_jvm_are_named_by_its_perf_map";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let server = RedisServer::start()?;
+    let options = [
+        "-XX:+PreserveFramePointer",
+        "-XX:CompileCommand=quiet",
+        "-XX:CompileCommand=dontinline,Frames*::*",
+    ];
+    let (_jdk, mut program) = java::start_silent(server.v4(), &options, "warm", 1)?;
+    let asked = [EVERY_STACK.as_slice(), &["--java-perfmap"]].concat();
+    let tracer = Tracer::start_with(&[server.port()], &asked)?;
+    let (pid, _) = program.go()?;
+    let report = tracer.finish()?;
+    let mut groups = report.of(pid).flat_map(|opener| &opener.stacks);
+    let is_named = |group: &StackGroup| {
+        let functions = group.frames.iter().filter(|it| it.kind == FrameKind::Jit);
+        let functions: Vec<_> = functions.filter_map(|it| it.function.as_deref()).collect();
+        let calls = ["Frames.getClient", "Frames.handleOrder", "Frames.recursive"];
+        calls.iter().all(|call| functions.contains(call))
+    };
+    ensure!(groups.any(is_named), "{:#?}", report.openers);
+    Ok(())
+}
+
+/// Of the program that says it is a JVM in this way.
+fn is_labelled(test: &str, way: &str, label: &str) -> Result<()> {
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let server = RedisServer::start()?;
+    let mut program = java::start_fake(server.v4(), way, 3)?;
+    let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
+    program.leak()?;
+    let report = tracer.finish()?;
+    ensure_labelled(&report, program.pid(), label)?;
+    let frames = report.of(program.pid()).flat_map(|opener| &opener.stacks);
+    let mut frames = frames.flat_map(|group| &group.frames);
+    let has_main = frames.any(|frame| frame.function.as_deref() == Some("main"));
+    ensure!(has_main, "{:#?}", report.openers);
+    Ok(())
+}
+
+#[test]
+fn a_jvm_that_describes_itself_without_end_labels_the_stack() -> Result<()> {
+    is_labelled(
+        "a_jvm_that_describes_itself_without_end_labels_the_stack",
+        "endless",
+        "1 Java frames without name: libjvm.so does not describe itself",
+    )
+}
+
+#[test]
+fn a_jvm_of_a_version_that_is_not_known_labels_the_stack() -> Result<()> {
+    is_labelled(
+        "a_jvm_of_a_version_that_is_not_known_labels_the_stack",
+        "version",
+        "1 Java frames without name: JDK 99 is not supported",
+    )
+}
+
+#[test]
+fn a_jvm_that_lies_about_its_code_is_read_within_bounds() -> Result<()> {
+    is_labelled(
+        "a_jvm_that_lies_about_its_code_is_read_within_bounds",
+        "lies",
+        "1 Java frames without name: their code was gone when it was read",
+    )
+}

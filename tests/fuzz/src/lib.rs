@@ -9,7 +9,7 @@ use connleak::{pipeline, process};
 pub type Target = fn(&[u8]);
 
 /// In the order they run.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("elf", stacks::elf),
     ("recording", pipeline::fuzz::recording),
     ("go_table", stacks::go_table),
@@ -17,6 +17,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("python_memory", stacks::python::memory),
     ("php_memory", stacks::php_memory),
     ("ruby_memory", stacks::ruby::memory),
+    ("java_memory", stacks::java::memory),
     ("node_stack", stacks::node_stack),
     ("symbols", stacks::symbols),
     ("code", stacks::code),

@@ -15,6 +15,7 @@ use super::python::Memory;
 use super::resolver::start_ticks;
 use super::{FrameSample, ProcessKey, Registers, Resolver, ResolverConfig, StackSample};
 
+pub use super::java::fuzz as java;
 pub use super::python::fuzz as python;
 pub use super::ruby::fuzz as ruby;
 

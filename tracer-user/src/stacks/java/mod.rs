@@ -9,11 +9,16 @@
 mod activation;
 mod code_cache;
 mod frames;
+pub mod fuzz;
 mod layout;
 mod lines;
 mod machine;
 mod method;
 mod perf_map_request;
+#[cfg(test)]
+mod scene;
+#[cfg(test)]
+mod scene_tests;
 mod scopes;
 mod tables;
 mod unsigned5;

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::super::ending::{doubts, early_end};
+use super::super::java::Jvm;
 use super::super::modules::{Code, Mapping};
 use super::super::symbolize::NamedFrame;
 use super::super::unwind::{FRAMES_MAX, Walk};
@@ -61,7 +62,13 @@ impl Resolver {
         }
         if unnamed_java > 0 {
             let cause = jvm.lack();
-            notes.push(format!("{unnamed_java} Java frames without name: {cause}"));
+            let remedy = match (&*jvm, self.config.java_perfmap) {
+                (Jvm::Refused(_), false) => "; --java-perfmap names what was compiled",
+                _ => "",
+            };
+            notes.push(format!(
+                "{unnamed_java} Java frames without name: {cause}{remedy}"
+            ));
         }
         if frames.len() > FRAMES_MAX * 2 {
             frames.truncate(FRAMES_MAX * 2);

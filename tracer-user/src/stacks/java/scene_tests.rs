@@ -1,0 +1,206 @@
+//! A JVM in memory as HotSpot has it, and memory as no JVM has it.
+
+use proptest::prelude::*;
+
+use super::super::fuzz::MEMORY;
+use super::super::python::{Looked, Memory};
+use super::super::{Frame, FrameKind};
+use super::activation::{Activation, Returned};
+use super::machine::Machine;
+use super::method::MethodReader;
+use super::scene::{self, Scene};
+
+fn walk(machine: &Machine) -> Vec<Activation> {
+    let memory = Memory::of(std::process::id());
+    let mut at = scene::registers();
+    let mut walked = Vec::new();
+    while let Some((activation, caller)) = machine.step(at, |address| memory.u64_at(address)) {
+        walked.push(activation);
+        at = caller;
+    }
+    walked
+}
+
+fn named(machine: &Machine) -> Vec<Option<Vec<Frame>>> {
+    let mut methods = MethodReader::default();
+    let name = |activation| machine.name(&mut methods, &activation);
+    walk(machine).into_iter().map(name).collect()
+}
+
+fn java(function: &str, line: Option<u32>, inlined: bool) -> Frame {
+    Frame {
+        function: Some(function.to_owned()),
+        file: Some("Orders.java".to_owned()),
+        line,
+        module: None,
+        kind: FrameKind::Java,
+        inlined,
+    }
+}
+
+fn refusal(scene: &Scene) -> String {
+    match scene.find() {
+        Looked::Refused(cause) => cause,
+        other => panic!("{other:?} is no refusal"),
+    }
+}
+
+#[test]
+fn frames_have_method_file_and_line_and_inlined_ones_their_own() {
+    let frames = Scene::new().read(named);
+    let handle_order = "shop.Orders.handleOrder";
+    let stub = Frame {
+        function: Some("StubRoutines (1)".to_owned()),
+        file: None,
+        kind: FrameKind::Jit,
+        ..java("", None, false)
+    };
+    let expected = [
+        vec![java(handle_order, Some(12), false)],
+        vec![
+            java("shop.Orders.getClient", Some(10), true),
+            java(handle_order, Some(12), false),
+        ],
+        vec![stub],
+    ];
+    assert_eq!(frames, expected.map(Some));
+}
+
+#[test]
+fn a_frame_that_goes_on_interpreted_is_where_it_was() {
+    let mut scene = Scene::new();
+    let deoptimized = scene::COMPILED + 16 + scene::COMPILED_CODE + scene::DEOPTIMIZED;
+    scene.pointer(scene::STACK + 0x88, deoptimized);
+    let frames = scene.read(named);
+    let outer = vec![java("shop.Orders.handleOrder", Some(12), false)];
+    assert_eq!(frames[1], Some(outer));
+}
+
+#[test]
+fn callers_are_found_without_frame_pointers() {
+    let scene = Scene::new();
+    let memory = Memory::of(std::process::id());
+    scene.read(|machine| {
+        let step = |at| machine.step(at, |address| memory.u64_at(address));
+        let (_, compiled) = step(scene::registers()).expect("a caller");
+        // Where the callee says that its caller's stack ended.
+        assert_eq!(compiled.sp, MEMORY + scene::STACK + 0x98);
+        let wrong = Returned { fp: 8, ..compiled };
+        let (_, stub) = step(wrong).expect("a caller");
+        assert_eq!(stub.sp, compiled.sp + scene::FRAME_WORDS * 8);
+        assert_eq!(stub.pc, scene::blob(scene::STUB) + 0x90);
+        assert_eq!(step(Returned { fp: 8, ..stub }), None);
+    });
+}
+
+#[test]
+fn code_that_was_freed_ends_the_walk() {
+    let mut scene = Scene::new();
+    scene.word(scene::COMPILED + 8, 0);
+    assert_eq!(scene.read(walk).len(), 1);
+    let mut scene = Scene::new();
+    scene.put(scene::SEGMENTS + 10, &[0xff; 4]);
+    assert_eq!(scene.read(walk).len(), 1);
+    // Segments that lead out of the heap.
+    let mut scene = Scene::new();
+    scene.put(scene::SEGMENTS, &[0xfe; 0x40]);
+    assert_eq!(scene.read(walk).len(), 0);
+}
+
+#[test]
+fn code_that_is_no_longer_valid_has_no_name() {
+    for state in [3, 4, 0xff] {
+        let mut scene = Scene::new();
+        scene.put(scene::COMPILED + 16 + 315, &[state]);
+        let frames = scene.read(named);
+        assert_eq!(frames[1], None, "{state}");
+    }
+    // A place that no call returns to.
+    let mut scene = Scene::new();
+    scene.pointer(
+        scene::STACK + 0x88,
+        scene::COMPILED + 16 + scene::COMPILED_CODE + scene::INNER + 1,
+    );
+    assert_eq!(scene.read(named)[1], None);
+    // What is outermost is not what was compiled.
+    let mut scene = Scene::new();
+    scene.pointer(scene::COMPILED + 16 + 112, scene::INLINED);
+    assert_eq!(scene.read(named)[1], None);
+}
+
+#[test]
+fn what_is_no_method_has_no_name() {
+    let changes: [fn(&mut Scene); 5] = [
+        // Class and pool do not point to each other.
+        |scene| scene.pointer(scene::CLASS + 232, scene::POOL + 8),
+        // Its name is not in the pool.
+        |scene| scene.put(scene::CONSTANT + 34, &[9]),
+        |scene| scene.put(scene::CONSTANT + 34, &[0]),
+        |scene| scene.word(scene::METHOD + 8, 12),
+        // The frame's bytecode is another method's.
+        |scene| scene.pointer(scene::STACK + 0x80 - 64, scene::CONSTANT + 48 + 8),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let mut scene = Scene::new();
+        change(&mut scene);
+        assert_eq!(scene.read(named)[0], None, "{index}");
+    }
+}
+
+#[test]
+fn a_method_without_line_table_or_file_has_no_line() {
+    let mut scene = Scene::new();
+    scene.put(scene::CONSTANT + 28, &[0]);
+    let frames = scene.read(named);
+    assert_eq!(
+        frames[0],
+        Some(vec![java("shop.Orders.handleOrder", None, false)])
+    );
+    let mut scene = Scene::new();
+    scene.put(scene::POOL + 54, &[0]);
+    let frame = scene.read(named)[0].clone().expect("a name").remove(0);
+    assert_eq!((frame.file, frame.line), (None, None));
+}
+
+#[test]
+fn a_method_that_took_the_place_of_another_is_read_anew() {
+    let mut scene = Scene::new();
+    let mut methods = MethodReader::default();
+    let mut name = |scene: &Scene| {
+        scene.read(|machine| {
+            let frames = machine.name(&mut methods, &walk(machine)[0]);
+            frames.expect("a name")[0].function.clone()
+        })
+    };
+    assert_eq!(name(&scene).as_deref(), Some("shop.Orders.handleOrder"));
+    scene.put(scene::CONSTANT + 34, &[4]);
+    assert_eq!(name(&scene).as_deref(), Some("shop.Orders.getClient"));
+}
+
+#[test]
+fn what_a_library_does_not_tell_is_said() {
+    let scene = Scene::without(&[("nmethod", "_state")]);
+    assert_eq!(refusal(&scene), "libjvm.so does not tell nmethod::_state");
+    let mut scene = Scene::new();
+    scene.word(scene::VERSION, 99);
+    assert_eq!(refusal(&scene), "JDK 99 is not supported");
+    scene.word(scene::VERSION, 0);
+    assert_eq!(scene.find().map(|_| ()), Looked::NotYet);
+    let mut scene = Scene::new();
+    scene.word(0, 0);
+    assert_eq!(refusal(&scene), "libjvm.so does not describe itself");
+}
+
+proptest! {
+    #[test]
+    fn any_memory_has_an_answer(
+        changes in prop::collection::vec((0_u64..0xfff, any::<u64>(), any::<bool>()), 0..24),
+    ) {
+        let mut scene = Scene::new();
+        for (at, word, is_pointer) in changes {
+            let word = if is_pointer { MEMORY + word % 0x8000 } else { word };
+            scene.word(at * 8, word);
+        }
+        super::fuzz::memory(&scene.bytes);
+    }
+}
