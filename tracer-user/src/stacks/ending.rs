@@ -30,6 +30,10 @@ pub(super) fn early_end(
         Stop::Unread(address) => Some(format!("its memory at {address:#x} was not copied")),
         Stop::OutsideCode(address) => Some(format!("{address:#x} lies in no executable mapping")),
         Stop::Inconsistent => Some("the caller's registers could not be recovered".to_owned()),
+        Stop::CodeGone => Some("the code of a Java frame was gone when it was read".to_owned()),
+        Stop::InHeap => {
+            Some("the outer frames of its virtual thread are in Java's heap".to_owned())
+        }
         Stop::TooDeep => Some(format!("more than {FRAMES_MAX} frames")),
     }
 }

@@ -6,10 +6,10 @@ use framehop::{FrameAddress, Module, Unwinder};
 
 use super::forward::{Base, Return, WayOut, way_out};
 use super::image::Image;
-use super::java::{Activation, Machine, Returned};
+use super::java;
 use super::modules::{Code, ModuleTable};
 use super::symbolize::NameSources;
-use super::{Registers, StackSample};
+use super::{Frame, Registers, StackSample};
 
 #[cfg(target_arch = "aarch64")]
 mod arch {
@@ -69,6 +69,10 @@ pub(super) enum Stop {
     /// The registers found are impossible.
     Inconsistent,
     TooDeep,
+    /// The frames outside are those of a virtual thread, and not on this stack.
+    InHeap,
+    /// What the next frame ran stands there no more.
+    CodeGone,
 }
 
 pub(super) struct Walk {
@@ -77,7 +81,7 @@ pub(super) struct Walk {
     /// code keeps one.
     pub(super) guessed: Vec<usize>,
     /// What the frames of a JVM run, by index.
-    pub(super) java: HashMap<usize, Activation>,
+    pub(super) java: HashMap<usize, Vec<Frame>>,
     pub(super) stop: Stop,
 }
 
@@ -106,8 +110,10 @@ const CALL_MAX_BYTES: u64 = 7;
 enum Step {
     Caller(u64),
     Guessed(u64),
-    Java(Activation, u64),
+    Java(Vec<Frame>, u64),
     End(Stop),
+    /// The outermost frames, so many, are not to be shown.
+    EndBefore(Stop, usize),
 }
 
 impl ProcessUnwinder {
@@ -146,7 +152,7 @@ impl ProcessUnwinder {
         table: &ModuleTable,
         sample: &StackSample,
         sources: &NameSources,
-        jvm: Option<&Machine>,
+        mut java: Option<java::Walker<'_>>,
     ) -> Walk {
         let registers = &sample.registers;
         let mut read = |address| sample.read_u64(address).ok_or(());
@@ -154,7 +160,7 @@ impl ProcessUnwinder {
         let mut address = FrameAddress::from_instruction_pointer(registers.ip);
         let mut addresses = Vec::new();
         let mut guessed = Vec::new();
-        let mut java = HashMap::new();
+        let mut java_frames = HashMap::new();
         let stop = loop {
             if table.at(address.address_for_lookup()).is_none() {
                 break Stop::OutsideCode(address.address());
@@ -163,9 +169,9 @@ impl ProcessUnwinder {
                 break Stop::TooDeep;
             }
             addresses.push(address);
-            let step = match jvm {
-                Some(jvm) if jvm.has_code(address.address()) => {
-                    java_step(jvm, address, &mut unwound, &mut read)
+            let step = match &mut java {
+                Some(java) if java.has_code(address.address()) => {
+                    java_step(java, address, &mut unwound, &mut read)
                 }
                 _ => self.step(table, address, sources, &mut unwound, &mut read),
             };
@@ -175,11 +181,15 @@ impl ProcessUnwinder {
                     guessed.push(addresses.len() - 1);
                     next
                 }
-                Step::Java(activation, next) => {
-                    java.insert(addresses.len() - 1, activation);
+                Step::Java(frames, next) => {
+                    java_frames.insert(addresses.len() - 1, frames);
                     next
                 }
                 Step::End(stop) => break stop,
+                Step::EndBefore(stop, count) => {
+                    addresses.truncate(addresses.len().saturating_sub(count));
+                    break stop;
+                }
             };
             match FrameAddress::from_return_address(next) {
                 Some(next) => address = next,
@@ -189,7 +199,7 @@ impl ProcessUnwinder {
         Walk {
             addresses,
             guessed,
-            java,
+            java: java_frames,
             stop,
         }
     }
@@ -283,22 +293,25 @@ impl ProcessUnwinder {
 
 /// A JVM's code keeps no frame pointer that could be trusted: what it does not explain ends the walk.
 fn java_step(
-    jvm: &Machine,
+    java: &mut java::Walker<'_>,
     address: FrameAddress,
     registers: &mut arch::UnwindRegisters,
     read: &mut impl FnMut(u64) -> Result<u64, ()>,
 ) -> Step {
-    let at = Returned {
+    let at = java::Returned {
         pc: address.address(),
         sp: registers.sp(),
         fp: arch::fp(registers),
     };
-    match jvm.step(at, |address| read(address).ok()) {
-        Some((activation, caller)) => {
+    match java.step(at, |address| read(address).ok()) {
+        java::Walked::Frames(frames, caller) => {
             arch::enter_caller(registers, caller.pc, caller.sp, caller.fp);
-            Step::Java(activation, caller.pc)
+            Step::Java(frames, caller.pc)
         }
-        None => Step::End(Stop::NoCaller),
+        java::Walked::InHeap => Step::EndBefore(Stop::InHeap, 1),
+        java::Walked::Gone { callee_too } => {
+            Step::EndBefore(Stop::CodeGone, 1 + usize::from(callee_too))
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub(in super::super) struct Returned {
 
 /// What a frame runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) enum Activation {
+pub(super) enum Activation {
     Interpreted {
         method: u64,
         bytecode: u64,
@@ -42,6 +42,14 @@ pub(in super::super) enum Activation {
     Stub(String),
 }
 
+/// What a frame is found to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Caller(Activation, Returned),
+    /// The frames outside of it are no longer, or not yet, on this stack.
+    InHeap,
+}
+
 /// What `at` belongs to, and its caller. `read` has the stack as it was at connect.
 pub(super) fn step(
     memory: Memory,
@@ -49,7 +57,7 @@ pub(super) fn step(
     heaps: &[Heap],
     at: Returned,
     read: &mut impl FnMut(u64) -> Option<u64>,
-) -> Option<(Activation, Returned)> {
+) -> Option<Step> {
     let blob = Blob::find(memory, layout, heaps, at.pc)?;
     let mut slot = |base: u64, offset: i64| read(base.checked_add_signed(offset)?);
     let by_frame_pointer = |slot: &mut dyn FnMut(u64, i64) -> Option<u64>| {
@@ -60,6 +68,7 @@ pub(super) fn step(
         })
     };
     let (activation, caller) = match &blob.kind {
+        BlobKind::ReturnBarrier => return Some(Step::InHeap),
         BlobKind::Interpreter => {
             let caller = by_frame_pointer(&mut slot)?;
             // Arguments on the caller's stack became the callee's locals, and more were added.
@@ -97,7 +106,7 @@ pub(super) fn step(
         _ => return None,
     };
     // The stack grows downwards: whoever called lies above.
-    (caller.sp > at.sp).then_some((activation, caller))
+    (caller.sp > at.sp).then_some(Step::Caller(activation, caller))
 }
 
 /// A frame that is to be interpreted from now on goes on elsewhere, and keeps where it was.

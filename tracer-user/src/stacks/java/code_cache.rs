@@ -15,6 +15,8 @@ const FREE_SEGMENT: u8 = 0xff;
 /// A block of 240 MiB, the largest a code cache is by default, takes some 8 000 steps of 254
 /// segments; the interpreter some ten.
 const STEPS_MAX: usize = 256;
+/// `StubRoutines::cont_returnBarrier` is the only place in it that a call returns to.
+const CONTINUATIONS: &str = "StubRoutines (continuation";
 const NAME_BYTES: usize = 32;
 const FRAME_MAX_BYTES: u64 = 1 << 20;
 
@@ -28,17 +30,20 @@ pub(super) struct Heap {
 
 /// What kind of code a blob has, told by its name (`CodeBlob::_name`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) enum BlobKind {
+pub(super) enum BlobKind {
     Interpreter,
     Compiled,
     /// The way from compiled code into a method written in C.
     NativeWrapper,
+    /// Where the innermost frames of a virtual thread go on that were copied to its carrier's
+    /// stack: the others are still in the heap. From JDK 21 on.
+    ReturnBarrier,
     /// Anything else that the JVM wrote for itself.
     Stub(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct Blob {
+pub(super) struct Blob {
     pub(super) address: u64,
     pub(super) kind: BlobKind,
     pub(super) code: Range<u64>,
@@ -164,6 +169,7 @@ impl BlobKind {
             "Interpreter" => Self::Interpreter,
             "nmethod" => Self::Compiled,
             "native nmethod" => Self::NativeWrapper,
+            _ if name.starts_with(CONTINUATIONS) => Self::ReturnBarrier,
             _ => Self::Stub(name.chars().filter(|it| !it.is_control()).collect()),
         })
     }

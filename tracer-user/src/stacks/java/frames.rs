@@ -2,52 +2,67 @@
 
 use super::super::{Frame, FrameKind};
 use super::activation::{Activation, compiled};
+use super::calls::Called;
 use super::code_cache::{Blob, BlobKind};
 use super::machine::Machine;
 use super::method::{MethodReader, MethodText};
 
+/// What one activation ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    /// Innermost first; without what Java leaves out of its own traces.
+    pub(super) frames: Vec<Frame>,
+    /// What whoever is outside of it has called, where that is known by name.
+    pub(super) callee: Option<String>,
+    /// What it has called itself.
+    pub(super) called: Called,
+}
+
 impl Machine {
-    /// Innermost first; empty where Java itself would not show it, none where its code or its
-    /// method was gone, or is none.
+    /// None where its code or its method is gone, or is none.
     pub(super) fn name(
         &self,
         methods: &mut MethodReader,
         activation: &Activation,
-    ) -> Option<Vec<Frame>> {
+    ) -> Option<Named> {
         match activation {
             Activation::Interpreted { method, bytecode } => {
                 self.interpreted(methods, *method, *bytecode)
             }
             Activation::Compiled { blob, pc } => self.compiled(methods, blob, *pc),
-            Activation::Stub(name) => Some(vec![Frame {
-                function: Some(name.clone()),
-                ..frame(FrameKind::Jit)
-            }]),
+            Activation::Stub(name) => Some(Named {
+                frames: vec![Frame {
+                    function: Some(name.clone()),
+                    ..frame(FrameKind::Jit)
+                }],
+                callee: None,
+                called: Called::Any,
+            }),
         }
     }
 
-    fn interpreted(
-        &self,
-        methods: &mut MethodReader,
-        method: u64,
-        bytecode: u64,
-    ) -> Option<Vec<Frame>> {
+    fn interpreted(&self, methods: &mut MethodReader, method: u64, bytecode: u64) -> Option<Named> {
         let text = methods.read(self.memory, self.pid, &self.layout, method)?;
         // A method written in C runs no bytecode.
         if text.bytecode_bytes == 0 {
-            return Some(shown(&text, None, false));
+            return Some(native(&text));
         }
         let bci = bytecode.checked_sub(text.bytecode)?;
         let bci = u16::try_from(bci).ok()?;
         // Else the frame ran another method, which was in this place.
-        (bci < text.bytecode_bytes).then(|| shown(&text, Some(bci.into()), false))
+        (bci < text.bytecode_bytes).then(|| Named {
+            frames: shown(&text, Some(bci.into()), false).into_iter().collect(),
+            callee: callee(&text),
+            called: Called::at(self.memory, &self.layout, &text, bci.into()),
+        })
     }
 
-    fn compiled(&self, methods: &mut MethodReader, blob: &Blob, pc: u64) -> Option<Vec<Frame>> {
+    fn compiled(&self, methods: &mut MethodReader, blob: &Blob, pc: u64) -> Option<Named> {
         let code = compiled(self.memory, &self.layout, blob)?;
         let mut read = |method| methods.read(self.memory, self.pid, &self.layout, method);
         let Some(info) = code.debug_info.filter(|_| blob.kind == BlobKind::Compiled) else {
-            return Some(shown(&*read(code.method)?, None, false));
+            let text = read(code.method)?;
+            return (text.bytecode_bytes == 0).then(|| native(&text));
         };
         let offset = u32::try_from(pc.checked_sub(blob.code.start)?).ok()?;
         let scopes = info.at(offset)?;
@@ -56,28 +71,47 @@ impl Machine {
             return None;
         }
         let outermost = scopes.len() - 1;
-        let mut frames = Vec::new();
+        let mut named = Named {
+            frames: Vec::new(),
+            callee: None,
+            called: Called::Any,
+        };
         for (index, scope) in scopes.iter().enumerate() {
             let text = read(scope.method)?;
-            frames.extend(shown(&text, Some(scope.bci), index != outermost));
+            if index == 0 {
+                named.called = Called::at(self.memory, &self.layout, &text, scope.bci);
+            }
+            let frames = shown(&text, Some(scope.bci), index != outermost);
+            named.frames.extend(frames);
+            named.callee = callee(&text);
         }
-        Some(frames)
+        Some(named)
     }
 }
 
-/// None for what Java leaves out of its own traces.
-fn shown(text: &MethodText, bci: Option<u32>, inlined: bool) -> Vec<Frame> {
-    if text.is_hidden {
-        return Vec::new();
+fn native(text: &MethodText) -> Named {
+    Named {
+        frames: shown(text, None, false).into_iter().collect(),
+        callee: callee(text),
+        called: Called::Any,
     }
+}
+
+/// A lambda's glue is called by whatever name the lambda has.
+fn callee(text: &MethodText) -> Option<String> {
+    (!text.is_hidden).then(|| text.simple_name().to_owned())
+}
+
+/// None for what Java leaves out of its own traces.
+fn shown(text: &MethodText, bci: Option<u32>, inlined: bool) -> Option<Frame> {
     let lines = text.lines.as_ref().filter(|_| text.file.is_some());
-    vec![Frame {
+    (!text.is_hidden).then(|| Frame {
         function: Some(text.name.clone()),
         file: text.file.clone(),
         line: bci.and_then(|bci| lines?.line_at(bci)),
         inlined,
         ..frame(FrameKind::Java)
-    }]
+    })
 }
 
 fn frame(kind: FrameKind) -> Frame {

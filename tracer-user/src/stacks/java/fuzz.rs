@@ -7,6 +7,7 @@ use super::activation::Returned;
 use super::machine::find;
 use super::method::MethodReader;
 use super::tables::Symbols;
+use super::walker::{Walked, Walker};
 
 /// Where an input has the registers of a frame; the variables that describe it stand before.
 const REGISTERS: usize = 0x80;
@@ -24,13 +25,13 @@ pub fn memory(bytes: &[u8]) {
         let [pc, sp, fp] = [0, 8, 16].map(|at| u64_at(bytes, REGISTERS + at));
         let mut at = Returned { pc, sp, fp };
         let mut methods = MethodReader::default();
+        let mut walker = Walker::new(&machine, &mut methods);
         for _ in 0..FRAMES_MAX {
-            let Some((activation, caller)) = machine.step(at, |at| memory.u64_at(at)) else {
+            let Walked::Frames(frames, caller) = walker.step(at, |at| memory.u64_at(at)) else {
                 return;
             };
             assert!(caller.sp > at.sp);
-            let frames = machine.name(&mut methods, &activation);
-            for frame in frames.unwrap_or_default() {
+            for frame in frames {
                 let texts = [frame.function, frame.file].into_iter().flatten();
                 assert!(texts.map(|text| text.len()).sum::<usize>() <= TEXT_MAX_BYTES);
             }

@@ -5,6 +5,7 @@ use super::tables::{Tables, Untold};
 /// Structs whose fields are asked for.
 pub(super) const STRUCTS: &[&str] = &[
     "Abstract_VM_Version",
+    "Array<ResolvedMethodEntry>",
     "CodeBlob",
     "CodeCache",
     "CodeHeap",
@@ -12,6 +13,8 @@ pub(super) const STRUCTS: &[&str] = &[
     "ConstMethod",
     "ConstMethodFlags",
     "ConstantPool",
+    "ConstantPoolCache",
+    "ConstantPoolCacheEntry",
     "GenericGrowableArray",
     "GrowableArray<int>",
     "GrowableArrayBase",
@@ -21,6 +24,7 @@ pub(super) const STRUCTS: &[&str] = &[
     "Klass",
     "Method",
     "PcDesc",
+    "ResolvedMethodEntry",
     "Symbol",
     "VirtualSpace",
     "frame",
@@ -146,10 +150,30 @@ pub(super) struct MethodLayout {
     pub(super) pool_length: usize,
     pub(super) pool_class: usize,
     pub(super) source_file: SourceFile,
+    pub(super) calls: CallLayout,
     pub(super) class_name: usize,
     pub(super) class_pool: usize,
     pub(super) symbol_length: usize,
     pub(super) symbol_text: usize,
+}
+
+/// Where a bytecode that calls has its index: entries of `ConstantPoolCache`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CallLayout {
+    /// Of `ConstantPool`.
+    pub(super) cache: usize,
+    pub(super) entries: CallEntries,
+    pub(super) entry_bytes: usize,
+    /// Of the entry in the pool itself.
+    pub(super) index: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallEntries {
+    /// Up to JDK 21: after so many bytes of the cache.
+    Behind(usize),
+    /// In an array that the cache points to.
+    Apart { array: usize, elements: usize },
 }
 
 /// Whose field says which entry of the constant pool is the file.
@@ -285,10 +309,35 @@ impl MethodLayout {
             pool_length: pool("_length")?,
             pool_class: pool("_pool_holder")?,
             source_file,
+            calls: CallLayout::of(tables)?,
             class_name: offset(tables, "Klass", "_name")?,
             class_pool: class("_constants")?,
             symbol_length: offset(tables, "Symbol", "_length")?,
             symbol_text: offset(tables, "Symbol", "_body")?,
+        })
+    }
+}
+
+impl CallLayout {
+    fn of(tables: &Tables) -> Result<Self, Untold> {
+        let field = |of, field| offset(tables, of, field);
+        let array = field("ConstantPoolCache", "_resolved_method_entries");
+        let (entries, of, index) = match array {
+            Ok(array) => {
+                let elements = field("Array<ResolvedMethodEntry>", "_data")?;
+                let entries = CallEntries::Apart { array, elements };
+                (entries, "ResolvedMethodEntry", "_cpool_index")
+            }
+            Err(_) => {
+                let behind = CallEntries::Behind(size(tables, "ConstantPoolCache")?);
+                (behind, "ConstantPoolCacheEntry", "_indices")
+            }
+        };
+        Ok(Self {
+            cache: field("ConstantPool", "_cache")?,
+            entries,
+            entry_bytes: size(tables, of)?,
+            index: field(of, index)?,
         })
     }
 }

@@ -3,15 +3,12 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use super::super::Frame;
 use super::super::elf::i32_at;
 use super::super::known_files::KnownFiles;
 use super::super::modules::{Code, Mapping, ModuleTable, open_mapped};
 use super::super::python::{Looked, Memory};
-use super::activation::{Activation, Returned, step};
 use super::code_cache::{Heap, heaps};
 use super::layout::{Layout, STRUCTS, VERSIONS};
-use super::method::MethodReader;
 use super::tables::{Symbols, Tables};
 
 /// What a file must be called to be looked at.
@@ -39,10 +36,6 @@ pub(in super::super) enum Jvm {
 }
 
 impl Jvm {
-    pub(in super::super) fn is_there(&self) -> bool {
-        !matches!(self, Self::None)
-    }
-
     pub(in super::super) fn machine(&self) -> Option<&Machine> {
         match self {
             Self::Known(machine) => Some(machine),
@@ -50,21 +43,12 @@ impl Jvm {
         }
     }
 
-    /// None where its code or its method was gone, or is none.
-    pub(in super::super) fn name(
-        &self,
-        methods: &mut MethodReader,
-        activation: &Activation,
-    ) -> Option<Vec<Frame>> {
-        self.machine()?.name(methods, activation)
-    }
-
-    /// Why a frame has no name.
-    pub(in super::super) fn lack(&self) -> &str {
+    /// Why its frames have no names.
+    pub(in super::super) fn lack(&self) -> Option<&str> {
         match self {
-            Self::Refused(cause) => cause,
-            Self::None | Self::NotYet => "its JVM was not up yet",
-            Self::Known(_) => "their code was gone when it was read",
+            Self::Refused(cause) => Some(cause),
+            Self::NotYet => Some("its JVM was not up yet"),
+            Self::None | Self::Known(_) => None,
         }
     }
 }
@@ -156,14 +140,5 @@ impl Machine {
     /// Whether `pc` lies where the JVM puts its code.
     pub(in super::super) fn has_code(&self, pc: u64) -> bool {
         self.heaps.iter().any(|heap| heap.contains(pc))
-    }
-
-    /// What a Java frame runs, and the frame that called it; None where that cannot be told.
-    pub(in super::super) fn step(
-        &self,
-        at: Returned,
-        mut read: impl FnMut(u64) -> Option<u64>,
-    ) -> Option<(Activation, Returned)> {
-        step(self.memory, &self.layout, &self.heaps, at, &mut read)
     }
 }

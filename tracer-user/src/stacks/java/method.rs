@@ -8,11 +8,10 @@ use std::sync::Arc;
 use super::super::elf::{u16_at, u32_at, u64_at};
 use super::super::known_code::{Held, KnownCode};
 use super::super::python::Memory;
-use super::layout::{Layout, MethodLayout, SourceFile};
+use super::layout::{Layout, MethodLayout};
 use super::lines::Lines;
+use super::pool::{Pool, pointer};
 
-/// Longer names are cut: no person reads them.
-const TEXT_MAX_BYTES: u16 = 1_024;
 /// 64 KiB of bytecode, and its tables.
 const CONSTANT_MAX_BYTES: u64 = 512 << 10;
 /// HotSpot's tables of classes have one JVM to a process.
@@ -34,6 +33,8 @@ pub(super) struct MethodText {
     /// Address of the first bytecode, and how many bytes there are: none in a method written in C.
     pub(super) bytecode: u64,
     pub(super) bytecode_bytes: u16,
+    /// Address of its class's constant pool.
+    pub(super) pool: u64,
     /// `Orders.getClient`, as Java's own traces have it.
     pub(super) name: String,
     pub(super) file: Option<String>,
@@ -89,10 +90,16 @@ impl MethodParts {
 }
 
 impl MethodText {
+    /// Without its class.
+    pub(super) fn simple_name(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or_default()
+    }
+
     fn read(memory: Memory, layout: &Layout, method: u64, parts: MethodParts) -> Option<Self> {
         let own = &layout.method;
         let part = |at| u16_at(&parts.bytes, at);
-        let pool = Pool::read(memory, own, u64_at(&parts.bytes, own.constant_pool))?;
+        let pool_at = u64_at(&parts.bytes, own.constant_pool);
+        let pool = Pool::read(memory, own, pool_at)?;
         let class = pool.class_name(memory, own)?;
         let name = pool.text(memory, own, part(own.name))?;
         let (class, is_hidden) = match class.split_once(HIDDEN) {
@@ -119,6 +126,7 @@ impl MethodText {
         let text = Self {
             bytecode,
             bytecode_bytes,
+            pool: pool_at,
             name: format!("{}.{name}", class.replace('/', ".")),
             file,
             is_hidden,
@@ -129,66 +137,4 @@ impl MethodText {
         let again = MethodParts::read(memory, own, method);
         (again.as_ref() == Some(&text.parts)).then_some(text)
     }
-}
-
-/// A class's constant pool.
-struct Pool {
-    address: u64,
-    header: Vec<u8>,
-    class: u64,
-}
-
-impl Pool {
-    /// Pool and class point to each other, or this is none.
-    fn read(memory: Memory, layout: &MethodLayout, address: u64) -> Option<Self> {
-        let header = memory.read(pointer(address)?, layout.pool_bytes)?;
-        let class = pointer(u64_at(&header, layout.pool_class))?;
-        let back = memory.u64_at(class.checked_add(layout.class_pool as u64)?)?;
-        (back == address).then_some(Self {
-            address,
-            header,
-            class,
-        })
-    }
-
-    fn class_name(&self, memory: Memory, layout: &MethodLayout) -> Option<String> {
-        let at = self.class.checked_add(layout.class_name as u64)?;
-        symbol(memory, layout, memory.u64_at(at)?)
-    }
-
-    fn source_file(&self, memory: Memory, layout: &MethodLayout) -> Option<String> {
-        let index = match layout.source_file {
-            SourceFile::Pool(at) => u16_at(&self.header, at),
-            SourceFile::Class(at) => {
-                let field = memory.read(self.class.checked_add(at as u64)?, 2)?;
-                u16_at(&field, 0)
-            }
-        };
-        self.text(memory, layout, index)
-    }
-
-    /// Entry 0 is none.
-    fn text(&self, memory: Memory, layout: &MethodLayout, index: u16) -> Option<String> {
-        if index == 0 || u32::from(index) >= u32_at(&self.header, layout.pool_length) {
-            return None;
-        }
-        let entries = self.address.checked_add(layout.pool_bytes as u64)?;
-        let entry = memory.u64_at(entries.checked_add(u64::from(index) * 8)?)?;
-        symbol(memory, layout, entry)
-    }
-}
-
-/// A `Symbol`'s text: Java's own UTF-8, without control characters.
-fn symbol(memory: Memory, layout: &MethodLayout, symbol: u64) -> Option<String> {
-    let symbol = pointer(symbol)?;
-    let length = memory.read(symbol.checked_add(layout.symbol_length as u64)?, 2)?;
-    let bytes = u16_at(&length, 0).min(TEXT_MAX_BYTES);
-    let text = memory.read(symbol.checked_add(layout.symbol_text as u64)?, bytes.into())?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let is_name = !text.is_empty() && !text.contains(char::is_control);
-    is_name.then_some(text)
-}
-
-fn pointer(value: u64) -> Option<u64> {
-    (value >= 4_096 && value.is_multiple_of(8)).then_some(value)
 }

@@ -2,11 +2,13 @@
 //!
 //! `tables` reads how libjvm.so describes its structs, `layout` what of it is needed; `code_cache`
 //! leads from an address to the code it is in, `activation` from there to the caller; `scopes` and
-//! `method` then name what ran, over `lines` and `unsigned5`. Where a JVM cannot be read this way,
+//! `method` then name what ran, over `pool`, `lines` and `unsigned5`; `walker` has `calls` tell whether
+//! caller and callee belong together. Where a JVM cannot be read this way,
 //! `perf_map_request` has it write down what it compiled. All of it reads memory that the target may
 //! write: bounded, checked where two things must agree, never believed.
 
 mod activation;
+mod calls;
 mod code_cache;
 mod frames;
 pub mod fuzz;
@@ -15,6 +17,7 @@ mod lines;
 mod machine;
 mod method;
 mod perf_map_request;
+mod pool;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
@@ -22,8 +25,10 @@ mod scene_tests;
 mod scopes;
 mod tables;
 mod unsigned5;
+mod walker;
 
-pub(super) use activation::{Activation, Returned};
-pub(super) use machine::{Discovery, Jvm, Machine};
+pub(super) use activation::Returned;
+pub(super) use machine::{Discovery, Jvm};
 pub(super) use method::MethodReader;
 pub(super) use perf_map_request::{plain_name, write_perf_map};
+pub(super) use walker::{Walked, Walker};

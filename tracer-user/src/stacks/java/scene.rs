@@ -24,9 +24,10 @@ const HEADER_BYTES: u64 = 16;
 pub(super) const METHOD: u64 = 0x3000;
 pub(super) const INLINED: u64 = 0x3080;
 pub(super) const CONSTANT: u64 = 0x3100;
-const INLINED_CONSTANT: u64 = 0x3200;
+pub(super) const INLINED_CONSTANT: u64 = 0x3200;
 pub(super) const POOL: u64 = 0x3300;
 pub(super) const CLASS: u64 = 0x3400;
+pub(super) const CACHE: u64 = 0x3600;
 const FIELDS: u64 = 0x4000;
 const TYPES: u64 = 0x5000;
 const CONSTANTS: u64 = 0x5400;
@@ -47,6 +48,9 @@ pub(super) const INNER: u64 = 0x40;
 pub(super) const DEOPTIMIZED: u64 = 0xf0;
 const ORIGINAL_PC: u64 = 8;
 pub(super) const FRAME_WORDS: u64 = 6;
+/// In the constant pool: what each of the methods calls.
+pub(super) const CALLED: u64 = 5;
+const INVOKE_STATIC: u8 = 0xb8;
 
 const OFFSETS: &[(&str, &str, u64)] = &[
     ("CodeBlob", "_name", 96),
@@ -65,8 +69,10 @@ const OFFSETS: &[(&str, &str, u64)] = &[
     ("ConstMethod", "_code_size", 32),
     ("ConstMethod", "_name_index", 34),
     ("ConstantPool", "_pool_holder", 24),
+    ("ConstantPool", "_cache", 16),
     ("ConstantPool", "_length", 60),
     ("ConstantPool", "_source_file_name_index", 54),
+    ("ConstantPoolCacheEntry", "_indices", 0),
     ("GrowableArray<int>", "_data", 8),
     ("GrowableArrayBase", "_len", 0),
     ("HeapBlock", "_header", 0),
@@ -93,6 +99,8 @@ const SIZES: &[(&str, u64)] = &[
     ("CodeBlob", 104),
     ("ConstMethod", 48),
     ("ConstantPool", 72),
+    ("ConstantPoolCache", 40),
+    ("ConstantPoolCacheEntry", 32),
     ("HeapBlock", 16),
     ("PcDesc", 16),
     ("nmethod", 352),
@@ -168,6 +176,11 @@ impl Scene {
             answer = Some(read(&machine));
         });
         answer.expect("it was read")
+    }
+
+    pub(super) fn rename(&mut self, block: u64, name: &str) {
+        let name = self.text(name);
+        self.word(block + HEADER_BYTES + 96, name);
     }
 
     fn text(&mut self, text: &str) -> u64 {
@@ -313,8 +326,13 @@ impl Scene {
             let symbol = self.symbol(name);
             self.word(POOL + 72 + index * 8, symbol);
         }
+        // A method, and its name and type; and the cache's entry for it.
+        self.word(POOL + 72 + CALLED * 8, (CALLED + 1) << 16 | 1);
+        self.word(POOL + 72 + (CALLED + 1) * 8, 3);
+        self.pointer(POOL + 16, CACHE);
+        self.word(CACHE + 40, CALLED);
         self.pointer(POOL + 24, CLASS);
-        self.int(POOL + 60, names.len() as i32);
+        self.int(POOL + 60, CALLED as i32 + 2);
         self.put(POOL + 54, &[2]);
         self.pointer(CLASS + 232, POOL);
         let class_name = self.symbol(names[1]);
@@ -327,6 +345,10 @@ impl Scene {
             self.int(constant + 24, 8);
             self.put(constant + 28, &[1]);
             self.put(constant + 32, &[8, 0, name]);
+            self.put(
+                constant + 48,
+                &[INVOKE_STATIC, 0, 0, 0, INVOKE_STATIC, 0, 0, 0],
+            );
             self.put(constant + 48 + 8, &lines);
         }
     }

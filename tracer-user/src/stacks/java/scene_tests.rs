@@ -5,26 +5,39 @@ use proptest::prelude::*;
 use super::super::fuzz::MEMORY;
 use super::super::python::{Looked, Memory};
 use super::super::{Frame, FrameKind};
-use super::activation::{Activation, Returned};
+use super::activation::{Returned, Step, step};
 use super::machine::Machine;
 use super::method::MethodReader;
 use super::scene::{self, Scene};
+use super::walker::{Walked, Walker};
 
-fn walk(machine: &Machine) -> Vec<Activation> {
-    let memory = Memory::of(std::process::id());
-    let mut at = scene::registers();
-    let mut walked = Vec::new();
-    while let Some((activation, caller)) = machine.step(at, |address| memory.u64_at(address)) {
-        walked.push(activation);
-        at = caller;
-    }
-    walked
+/// What each activation ran, and how the walk ended.
+fn walk(machine: &Machine) -> (Vec<Vec<Frame>>, Walked) {
+    let mut methods = MethodReader::default();
+    walk_with(machine, &mut methods)
 }
 
-fn named(machine: &Machine) -> Vec<Option<Vec<Frame>>> {
-    let mut methods = MethodReader::default();
-    let name = |activation| machine.name(&mut methods, &activation);
-    walk(machine).into_iter().map(name).collect()
+fn walk_with(machine: &Machine, methods: &mut MethodReader) -> (Vec<Vec<Frame>>, Walked) {
+    let memory = Memory::of(std::process::id());
+    let mut walker = Walker::new(machine, methods);
+    let mut at = scene::registers();
+    let mut walked = Vec::new();
+    loop {
+        match walker.step(at, |address| memory.u64_at(address)) {
+            Walked::Frames(frames, caller) => {
+                walked.push(frames);
+                at = caller;
+            }
+            end => return (walked, end),
+        }
+    }
+}
+
+/// So many are walked before one whose code is gone.
+fn ensure_gone(scene: &Scene, after: usize) {
+    let (frames, end) = scene.read(walk);
+    let callee_too = after > 0;
+    assert_eq!((frames.len(), end), (after, Walked::Gone { callee_too }));
 }
 
 fn java(function: &str, line: Option<u32>, inlined: bool) -> Frame {
@@ -47,7 +60,7 @@ fn refusal(scene: &Scene) -> String {
 
 #[test]
 fn frames_have_method_file_and_line_and_inlined_ones_their_own() {
-    let frames = Scene::new().read(named);
+    let (frames, _) = Scene::new().read(walk);
     let handle_order = "shop.Orders.handleOrder";
     let stub = Frame {
         function: Some("StubRoutines (1)".to_owned()),
@@ -63,7 +76,7 @@ fn frames_have_method_file_and_line_and_inlined_ones_their_own() {
         ],
         vec![stub],
     ];
-    assert_eq!(frames, expected.map(Some));
+    assert_eq!(frames, expected);
 }
 
 #[test]
@@ -71,9 +84,9 @@ fn a_frame_that_goes_on_interpreted_is_where_it_was() {
     let mut scene = Scene::new();
     let deoptimized = scene::COMPILED + 16 + scene::COMPILED_CODE + scene::DEOPTIMIZED;
     scene.pointer(scene::STACK + 0x88, deoptimized);
-    let frames = scene.read(named);
+    let (frames, _) = scene.read(walk);
     let outer = vec![java("shop.Orders.handleOrder", Some(12), false)];
-    assert_eq!(frames[1], Some(outer));
+    assert_eq!(frames[1], outer);
 }
 
 #[test]
@@ -81,12 +94,16 @@ fn callers_are_found_without_frame_pointers() {
     let scene = Scene::new();
     let memory = Memory::of(std::process::id());
     scene.read(|machine| {
-        let step = |at| machine.step(at, |address| memory.u64_at(address));
-        let (_, compiled) = step(scene::registers()).expect("a caller");
+        let (layout, heaps) = (&machine.layout, &machine.heaps);
+        let step = |at| match step(memory, layout, heaps, at, &mut |at| memory.u64_at(at)) {
+            Some(Step::Caller(_, caller)) => Some(caller),
+            _ => None,
+        };
+        let compiled = step(scene::registers()).expect("a caller");
         // Where the callee says that its caller's stack ended.
         assert_eq!(compiled.sp, MEMORY + scene::STACK + 0x98);
         let wrong = Returned { fp: 8, ..compiled };
-        let (_, stub) = step(wrong).expect("a caller");
+        let stub = step(wrong).expect("a caller");
         assert_eq!(stub.sp, compiled.sp + scene::FRAME_WORDS * 8);
         assert_eq!(stub.pc, scene::blob(scene::STUB) + 0x90);
         assert_eq!(step(Returned { fp: 8, ..stub }), None);
@@ -94,42 +111,66 @@ fn callers_are_found_without_frame_pointers() {
 }
 
 #[test]
+fn frames_of_a_virtual_thread_that_are_in_the_heap_are_told() {
+    let mut scene = Scene::new();
+    scene.rename(scene::STUB, "StubRoutines (continuationstubs)");
+    let (frames, end) = scene.read(walk);
+    assert_eq!((frames.len(), end), (2, Walked::InHeap));
+}
+
+#[test]
 fn code_that_was_freed_ends_the_walk() {
     let mut scene = Scene::new();
     scene.word(scene::COMPILED + 8, 0);
-    assert_eq!(scene.read(walk).len(), 1);
+    ensure_gone(&scene, 1);
     let mut scene = Scene::new();
     scene.put(scene::SEGMENTS + 10, &[0xff; 4]);
-    assert_eq!(scene.read(walk).len(), 1);
+    ensure_gone(&scene, 1);
     // Segments that lead out of the heap.
     let mut scene = Scene::new();
     scene.put(scene::SEGMENTS, &[0xfe; 0x40]);
-    assert_eq!(scene.read(walk).len(), 0);
+    ensure_gone(&scene, 0);
 }
 
 #[test]
-fn code_that_is_no_longer_valid_has_no_name() {
+fn code_that_is_no_longer_valid_ends_the_walk() {
     for state in [3, 4, 0xff] {
         let mut scene = Scene::new();
         scene.put(scene::COMPILED + 16 + 315, &[state]);
-        let frames = scene.read(named);
-        assert_eq!(frames[1], None, "{state}");
+        ensure_gone(&scene, 1);
     }
     // A place that no call returns to.
     let mut scene = Scene::new();
-    scene.pointer(
-        scene::STACK + 0x88,
-        scene::COMPILED + 16 + scene::COMPILED_CODE + scene::INNER + 1,
-    );
-    assert_eq!(scene.read(named)[1], None);
+    let place = scene::COMPILED + 16 + scene::COMPILED_CODE + scene::INNER + 1;
+    scene.pointer(scene::STACK + 0x88, place);
+    ensure_gone(&scene, 1);
     // What is outermost is not what was compiled.
     let mut scene = Scene::new();
     scene.pointer(scene::COMPILED + 16 + 112, scene::INLINED);
-    assert_eq!(scene.read(named)[1], None);
+    ensure_gone(&scene, 1);
 }
 
 #[test]
-fn what_is_no_method_has_no_name() {
+fn code_that_calls_another_method_ends_the_walk() {
+    // By its name, by a bytecode that calls none, by a cache that is none.
+    let mut scene = Scene::new();
+    scene.word(scene::POOL + 72 + (scene::CALLED + 1) * 8, 4);
+    ensure_gone(&scene, 1);
+    let bytecode = scene::INLINED_CONSTANT + 48;
+    let mut scene = Scene::new();
+    scene.put(bytecode, &[0xbb]);
+    ensure_gone(&scene, 1);
+    let mut scene = Scene::new();
+    scene.word(scene::CACHE + 40, 0xffff);
+    ensure_gone(&scene, 1);
+    // What something else has chosen may have any name.
+    let mut scene = Scene::new();
+    scene.put(bytecode, &[0xba]);
+    assert_eq!(scene.read(walk).0.len(), 3);
+}
+
+#[test]
+fn what_is_no_method_ends_the_walk() {
     let changes: [fn(&mut Scene); 5] = [
         // Class and pool do not point to each other.
         |scene| scene.pointer(scene::CLASS + 232, scene::POOL + 8),
@@ -140,10 +181,10 @@ fn what_is_no_method_has_no_name() {
         // The frame's bytecode is another method's.
         |scene| scene.pointer(scene::STACK + 0x80 - 64, scene::CONSTANT + 48 + 8),
     ];
-    for (index, change) in changes.into_iter().enumerate() {
+    for change in changes {
         let mut scene = Scene::new();
         change(&mut scene);
-        assert_eq!(scene.read(named)[0], None, "{index}");
+        ensure_gone(&scene, 0);
     }
 }
 
@@ -151,15 +192,12 @@ fn what_is_no_method_has_no_name() {
 fn a_method_without_line_table_or_file_has_no_line() {
     let mut scene = Scene::new();
     scene.put(scene::CONSTANT + 28, &[0]);
-    let frames = scene.read(named);
-    assert_eq!(
-        frames[0],
-        Some(vec![java("shop.Orders.handleOrder", None, false)])
-    );
+    let (frames, _) = scene.read(walk);
+    assert_eq!(frames[0], [java("shop.Orders.handleOrder", None, false)]);
     let mut scene = Scene::new();
     scene.put(scene::POOL + 54, &[0]);
-    let frame = scene.read(named)[0].clone().expect("a name").remove(0);
-    assert_eq!((frame.file, frame.line), (None, None));
+    let (frames, _) = scene.read(walk);
+    assert_eq!((&frames[0][0].file, frames[0][0].line), (&None, None));
 }
 
 #[test]
@@ -167,10 +205,8 @@ fn a_method_that_took_the_place_of_another_is_read_anew() {
     let mut scene = Scene::new();
     let mut methods = MethodReader::default();
     let mut name = |scene: &Scene| {
-        scene.read(|machine| {
-            let frames = machine.name(&mut methods, &walk(machine)[0]);
-            frames.expect("a name")[0].function.clone()
-        })
+        let (frames, _) = scene.read(|machine| walk_with(machine, &mut methods));
+        frames[0][0].function.clone()
     };
     assert_eq!(name(&scene).as_deref(), Some("shop.Orders.handleOrder"));
     scene.put(scene::CONSTANT + 34, &[4]);

@@ -108,9 +108,15 @@ struct Process {
 }
 
 impl Process {
-    fn walk(&mut self, sample: &StackSample, sources: &NameSources) -> Walk {
+    fn walk(
+        &mut self,
+        sample: &StackSample,
+        sources: &NameSources,
+        methods: &mut java::MethodReader,
+    ) -> Walk {
         let jvm = self.jvm.machine();
-        self.unwinder.walk(&self.table, sample, sources, jvm)
+        let java = jvm.map(|jvm| java::Walker::new(jvm, methods));
+        self.unwinder.walk(&self.table, sample, sources, java)
     }
 
     fn held_bytes(&self) -> usize {
@@ -202,13 +208,13 @@ impl Resolver {
             &process.table,
             &mut process.jvm,
         );
-        let mut walk = process.walk(sample, &self.sources);
+        let mut walk = process.walk(sample, &self.sources, &mut self.methods);
         if let Stop::OutsideCode(_) = walk.stop
             && self.refresh(key, &mut process)
         {
-            walk = process.walk(sample, &self.sources);
+            walk = process.walk(sample, &self.sources, &mut self.methods);
         }
-        let stack = self.name(key.pid, &mut process, &walk, sample);
+        let stack = self.name(key.pid, &mut process, walk, sample);
         self.processes.insert(key, process);
         if self.processes_bytes() > self.config.processes_bytes {
             self.make_room(key);

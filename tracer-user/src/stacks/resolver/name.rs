@@ -1,5 +1,6 @@
 //! The addresses of a walk turned into named frames, and what a reader must know of them.
 
+use std::mem;
 use std::rc::Rc;
 
 use super::super::ending::{doubts, early_end};
@@ -15,7 +16,7 @@ impl Resolver {
         &mut self,
         pid: u32,
         process: &mut Process,
-        walk: &Walk,
+        mut walk: Walk,
         sample: &StackSample,
     ) -> Stack {
         let Process {
@@ -24,7 +25,9 @@ impl Resolver {
             jvm,
             ..
         } = process;
-        let ask_java = jvm.is_there() && self.config.java_perfmap;
+        let lack = jvm.lack();
+        let ask_java = lack.is_some() && self.config.java_perfmap;
+        let mut java = mem::take(&mut walk.java);
         let mut unnamed_java = 0;
         let mut frames = Vec::with_capacity(walk.addresses.len());
         for (index, address) in walk.addresses.iter().enumerate() {
@@ -32,17 +35,11 @@ impl Resolver {
             let Some(mapping) = table.at(address) else {
                 continue;
             };
-            let activation = walk.java.get(&index);
-            if let Some(named) = activation.and_then(|it| jvm.name(&mut self.methods, it)) {
+            if let Some(named) = java.remove(&index) {
                 frames.extend(named);
             } else if let Code::Anonymous = &mapping.code {
-                // What a JVM that is read does not explain was freed, and the map may know what
-                // has taken its place.
-                let name = match jvm.machine() {
-                    Some(machine) if machine.has_code(address) => None,
-                    _ => perf_map.name(&self.config.proc_root, pid, address, ask_java),
-                };
-                unnamed_java += usize::from(jvm.is_there() && name.is_none());
+                let name = perf_map.name(&self.config.proc_root, pid, address, ask_java);
+                unnamed_java += usize::from(lack.is_some() && name.is_none());
                 frames.push(Frame {
                     function: name.map(|name| name.to_string()),
                     ..Frame::unnamed(FrameKind::Jit, mapping.module())
@@ -53,15 +50,16 @@ impl Resolver {
         }
         let table = &*table;
         let mut notes = Vec::new();
-        if let Some(cause) = early_end(table, walk, sample, frames.last()) {
+        if let Some(cause) = early_end(table, &walk, sample, frames.last()) {
             notes.push(format!("stack ends early: {cause}"));
         }
-        notes.extend(doubts(table, walk));
+        notes.extend(doubts(table, &walk));
         if let Some(failure) = &perf_map.failure {
             notes.push(failure.to_string());
         }
-        if unnamed_java > 0 {
-            let cause = jvm.lack();
+        if unnamed_java > 0
+            && let Some(cause) = lack
+        {
             let remedy = match (&*jvm, self.config.java_perfmap) {
                 (Jvm::Refused(_), false) => "; --java-perfmap names what was compiled",
                 _ => "",
