@@ -259,16 +259,21 @@ const GO_FUNCTIONS: &[&str] = &[
 
 const GO_FILES: &[&str] = &["*/pkg/mod/*", "*/go/src/runtime/*"];
 
-/// As a perf map spells them: a type that a method returns stands before its class.
+/// With their class, as Java's own traces have them; in a perf map a type that a method returns may
+/// stand before it.
 const JAVA_FUNCTIONS: &[&str] = &[
     "java.*",
     "javax.*",
     "jdk.*",
     "sun.*",
+    "com.sun.*",
     "*redis.clients.jedis.*",
+    "*org.apache.commons.pool2.*",
+    "*io.valkey.*",
     "*io.lettuce.*",
     "*io.netty.*",
     "*org.redisson.*",
+    "*reactor.core.*",
     "*org.springframework.*",
     "* java.*",
     "* jdk.*",

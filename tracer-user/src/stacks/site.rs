@@ -293,6 +293,18 @@ mod tests {
             jit("Orders.getClient"),
         ];
         assert_eq!(site_of(&frames), "Orders.getClient");
+        let java = |function: &str, file: &str| frame(FrameKind::Java, function, file, "");
+        let frames = [
+            java("java.net.Socket.<init>", "Socket.java"),
+            java("redis.clients.jedis.Connection.connect", "Connection.java"),
+            java(
+                "org.apache.commons.pool2.impl.GenericObjectPool.create",
+                "GenericObjectPool.java",
+            ),
+            java("shop.Orders.getClient", "Orders.java"),
+            jit("StubRoutines (1)"),
+        ];
+        assert_eq!(site_of(&frames), "Orders.java:7 shop.Orders.getClient");
     }
 
     #[test]
