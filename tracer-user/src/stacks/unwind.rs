@@ -309,6 +309,7 @@ fn java_step(
             Step::Java(frames, caller.pc)
         }
         java::Walked::InHeap => Step::EndBefore(Stop::InHeap, 1),
+        java::Walked::Unread(address) => Step::EndBefore(Stop::Unread(address), 1),
         java::Walked::Gone { callee_too } => {
             Step::EndBefore(Stop::CodeGone, 1 + usize::from(callee_too))
         }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::super::elf::i32_at;
 use super::super::known_files::KnownFiles;
@@ -13,6 +14,9 @@ use super::tables::{Symbols, Tables};
 
 /// What a file must be called to be looked at.
 const LIBRARY: &str = "libjvm.so";
+
+/// One that never comes up is not looked at for every stack.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// A JVM whose structs and code are known.
 #[derive(Debug)]
@@ -29,7 +33,9 @@ pub(in super::super) enum Jvm {
     #[default]
     None,
     /// Mapped, and not up when it was looked at.
-    NotYet,
+    NotYet {
+        again_at: Instant,
+    },
     Known(Box<Machine>),
     /// One that connleak cannot read, and why.
     Refused(String),
@@ -47,7 +53,7 @@ impl Jvm {
     pub(in super::super) fn lack(&self) -> Option<&str> {
         match self {
             Self::Refused(cause) => Some(cause),
-            Self::NotYet => Some("its JVM was not up yet"),
+            Self::NotYet { .. } => Some("its JVM was not up yet"),
             Self::None | Self::Known(_) => None,
         }
     }
@@ -68,8 +74,10 @@ impl Discovery {
         table: &ModuleTable,
         jvm: &mut Jvm,
     ) {
-        if matches!(jvm, Jvm::Known(_) | Jvm::Refused(_)) {
-            return;
+        match jvm {
+            Jvm::Known(_) | Jvm::Refused(_) => return,
+            Jvm::NotYet { again_at } if Instant::now() < *again_at => return,
+            Jvm::NotYet { .. } | Jvm::None => {}
         }
         let mut mappings = table.mappings.iter();
         let library = mappings.find(|mapping| mapping.file_name() == LIBRARY);
@@ -80,7 +88,9 @@ impl Discovery {
         *jvm = match self.look_at(pid, &process_dir, library) {
             Looked::Found(machine) => Jvm::Known(Box::new(machine)),
             Looked::Refused(cause) => Jvm::Refused(cause),
-            _ => Jvm::NotYet,
+            _ => Jvm::NotYet {
+                again_at: Instant::now() + LOOK_PAUSE,
+            },
         };
     }
 

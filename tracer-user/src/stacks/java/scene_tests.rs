@@ -119,6 +119,18 @@ fn frames_of_a_virtual_thread_that_are_in_the_heap_are_told() {
 }
 
 #[test]
+fn a_stack_that_was_not_copied_so_far_is_told() {
+    let end = MEMORY + scene::STACK + 0x88;
+    Scene::new().read(|machine| {
+        let mut methods = MethodReader::default();
+        let mut walker = Walker::new(machine, &mut methods);
+        let memory = Memory::of(std::process::id());
+        let copied = |at| memory.u64_at(at).filter(|_| at < end);
+        assert_eq!(walker.step(scene::registers(), copied), Walked::Unread(end));
+    });
+}
+
+#[test]
 fn code_that_was_freed_ends_the_walk() {
     let mut scene = Scene::new();
     scene.word(scene::COMPILED + 8, 0);

@@ -16,6 +16,8 @@ pub(in super::super) enum Walked {
     Frames(Vec<Frame>, Returned),
     /// The frames outside of it are not on this stack.
     InHeap,
+    /// Its caller lies where the stack was not copied.
+    Unread(u64),
     /// Its code is gone; so may the callee's be, which nothing has confirmed.
     Gone { callee_too: bool },
 }
@@ -61,17 +63,21 @@ impl<'read> Walker<'read> {
         let gone = Walked::Gone {
             callee_too: callee.as_ref().is_some_and(|it| !it.is_confirmed),
         };
-        let stepped = step(
-            machine.memory,
-            &machine.layout,
-            &machine.heaps,
-            at,
-            &mut read,
-        );
-        let (activation, caller) = match stepped {
-            Some(Step::Caller(activation, caller)) => (activation, caller),
-            Some(Step::InHeap) => return Walked::InHeap,
-            None => return gone,
+        let mut unread = None;
+        let mut read = |address| {
+            let word = read(address);
+            if word.is_none() {
+                unread = Some(address);
+            }
+            word
+        };
+        let (layout, heaps) = (&machine.layout, &machine.heaps);
+        let stepped = step(machine.memory, layout, heaps, at, &mut read);
+        let (activation, caller) = match (stepped, unread) {
+            (Some(Step::Caller(activation, caller)), _) => (activation, caller),
+            (Some(Step::InHeap), _) => return Walked::InHeap,
+            (None, Some(address)) => return Walked::Unread(address),
+            (None, None) => return gone,
         };
         let Some(named) = machine.name(self.methods, &activation) else {
             return gone;
