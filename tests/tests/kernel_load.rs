@@ -61,11 +61,14 @@ fn twenty_thousand_connections_leave_no_drift() -> Result<()> {
     Ok(())
 }
 
-/// Sockets that end leave their entries to the next ones, and each reconcile sweeps what was left
-/// at the one before: here while the next ones come.
+/// Addresses of sockets that end get slots, and each reconcile takes those back that nothing
+/// happened in since the one before: here while the next sockets come.
 #[test]
-fn a_sweep_takes_no_socket_that_just_begins() -> Result<()> {
-    if !gate::open("a_sweep_takes_no_socket_that_just_begins", Need::Bpf) {
+fn no_slot_is_taken_back_under_a_socket_that_just_begins() -> Result<()> {
+    if !gate::open(
+        "no_slot_is_taken_back_under_a_socket_that_just_begins",
+        Need::Bpf,
+    ) {
         return Ok(());
     }
     let server = RedisServer::start()?;

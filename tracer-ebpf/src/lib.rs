@@ -8,10 +8,12 @@ pub mod abi {
     pub mod ask;
     pub mod config;
     pub mod counters;
+    pub mod cpu;
     pub mod ended;
     pub mod event;
     pub mod interpreter;
     pub mod offsets;
     pub mod open_file;
+    pub mod slot;
     pub mod socket;
 }

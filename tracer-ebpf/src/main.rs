@@ -4,10 +4,10 @@
 //!
 //! `filter` says which sockets matter, `sock` and `task` read kernel structs through resolved
 //! offsets, `stack` takes registers and a stack copy, `interpreter`
-//! follows an interpreter's frames, `ahead` fetches what a walk reads next, `maps` holds every map, `record` is a socket's entry in the one
-//! that matters most, `vacancy` what it leaves there, `notice` says when userspace is told, `running`
-//! and `preempted` catch what the kernel leaves out, and each file of `programs` is one group
-//! of hooks. Programs never import each other.
+//! follows an interpreter's frames, `ahead` fetches what a walk reads next, `maps` holds every map,
+//! `record` is what is remembered of a socket, there or in a `slot`, `notice` says when userspace is
+//! told, `running` and `preempted` catch what the kernel leaves out, and each file of `programs` is
+//! one group of hooks. Programs never import each other.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // For the one atomic add in `maps`: rustc's BPF target has no fetch_add.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -35,6 +35,8 @@ mod record;
 #[cfg(target_arch = "bpf")]
 mod running;
 #[cfg(target_arch = "bpf")]
+mod slot;
+#[cfg(target_arch = "bpf")]
 mod sock;
 #[cfg(target_arch = "bpf")]
 mod stack;
@@ -42,8 +44,6 @@ mod stack;
 mod tally;
 #[cfg(target_arch = "bpf")]
 mod task;
-#[cfg(target_arch = "bpf")]
-mod vacancy;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

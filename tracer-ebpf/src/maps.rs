@@ -9,7 +9,8 @@ use aya_ebpf::{
 };
 use tracer_ebpf::abi::{
     ask::Answer,
-    counters::{Counter, CpuCounters},
+    counters::Counter,
+    cpu::Cpu,
     ended::{ENDED_SLOTS, EndedMark},
     event::EventHeader,
     interpreter::Interpreter,
@@ -18,7 +19,8 @@ use tracer_ebpf::abi::{
 
 use crate::globals::config;
 
-/// The truth: one record a watched socket, keyed by the address of its `struct sock`.
+/// The truth: one record a watched socket, keyed by the address of its `struct sock`, but for those
+/// that have theirs in a [`crate::slot`].
 ///
 /// Bound: `--max-sockets`. Written here only, read by userspace when it is told of a change and
 /// when it reconciles. Full: the socket is not tracked and `MapFull` counts it; the next reconcile
@@ -62,19 +64,27 @@ pub(crate) static ENDED: Array<EndedMark> = Array::with_max_entries(ENDED_SLOTS,
 #[map]
 pub(crate) static ANSWER: Array<Answer> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// [`Counter`]s. Bound: one array a CPU. Written here, summed by userspace. Never full.
+/// What each CPU has of its own; one map, as each that is looked into costs every event.
+///
+/// Bound: one a CPU. Written and read here; userspace sums the counters. Never full.
 #[map]
-static COUNTERS: PerCpuArray<CpuCounters> = PerCpuArray::with_max_entries(1, 0);
+static CPUS: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's own.
+#[inline(always)]
+pub(crate) fn cpu() -> Option<*mut Cpu> {
+    CPUS.get_ptr_mut(0)
+}
 
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
     let preempts = config!(preempts) != 0;
-    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+    if let Some(cpu) = cpu() {
         // SAFETY: the slot belongs to this CPU and lives as long as the map; a program that
         // interrupts this one on the same CPU may cost one count, never memory. One that preempts
         // it could cost all that it counts.
         unsafe {
-            let slot = &raw mut (*counters)[counter as usize];
+            let slot = &raw mut (*cpu).counters[counter as usize];
             if preempts {
                 increment(slot);
             } else {
@@ -107,13 +117,13 @@ pub(crate) unsafe fn full_barrier(at: *mut u64) {
     unsafe { add(at, 0) };
 }
 
-/// BPF_ATOMIC | BPF_ADD
+/// Adds `what`, whatever others do meanwhile: BPF_ATOMIC | BPF_ADD.
 ///
 /// # Safety
 ///
 /// `at` points to an aligned u64 in a map's value.
 #[inline(always)]
-unsafe fn add(at: *mut u64, what: u64) {
+pub(crate) unsafe fn add(at: *mut u64, what: u64) {
     // SAFETY: the caller's promise; the instruction touches nothing else.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) at, in(reg) what) };
 }

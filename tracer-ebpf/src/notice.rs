@@ -8,6 +8,7 @@
 use aya_ebpf::{
     bindings::{BPF_RB_CONS_POS, BPF_RB_PROD_POS},
     helpers::generated::bpf_ktime_get_boot_ns,
+    maps::ring_buf::RingBufEntry,
 };
 use tracer_ebpf::abi::{
     counters::Counter,
@@ -18,7 +19,8 @@ use tracer_ebpf::abi::{
 use crate::{
     globals::config,
     maps::{EVENTS, count, full_barrier, header},
-    record,
+    record::{self, Ended},
+    sock::TCP_CLOSE,
 };
 
 /// For `TrackedSocket::noticed_at`, asked before the notice is sent: it stands there or later.
@@ -63,13 +65,30 @@ pub(crate) unsafe fn changed(sock: u64, tracked: *mut TrackedSocket, now_ns: u64
 }
 
 /// Tells of a socket whose record just ended, which is a full barrier.
+///
+/// # Safety
+///
+/// What remains of the record is there.
 #[inline(always)]
-pub(crate) fn destroyed(sock: u64, noticed_at: u64, record: &SocketRecord) {
-    if waits(noticed_at) {
+pub(crate) unsafe fn destroyed(sock: u64, ended: &Ended) {
+    if waits(ended.noticed_at) {
         return;
     }
-    // SAFETY: the helper only reads a clock, and the record is no program's but ours.
-    unsafe { send(DESTROYED, bpf_ktime_get_boot_ns(), sock, record) };
+    // SAFETY: the helper only reads a clock.
+    let now_ns = unsafe { bpf_ktime_get_boot_ns() };
+    // SAFETY: the caller's promise; the record is no program's but ours.
+    let entry = unsafe { fill(DESTROYED, now_ns, sock, ended.remains) };
+    if let Some(mut entry) = entry {
+        // SAFETY: the entry is ours until it is submitted.
+        unsafe {
+            let record = &raw mut (*entry.as_mut_ptr()).record;
+            // What a vacant slot does not say any more, and what no other hook says.
+            (*record).opened_ns = ended.opened_ns;
+            (*record).flags = ended.flags;
+            (*record).state = TCP_CLOSE;
+        }
+        entry.submit(0);
+    }
 }
 
 /// Tells of a record that begins, in whose value `next_place` stands already. False if the ring
@@ -81,11 +100,33 @@ pub(crate) fn began(sock: u64, record: &SocketRecord) -> bool {
 }
 
 /// Puts what the record `from` says on the ring, or counts the loss.
+///
+/// # Safety
+///
+/// As of [`fill`].
 #[inline(always)]
 unsafe fn send(kind: u32, time_ns: u64, sock: u64, from: *const SocketRecord) -> bool {
+    // SAFETY: the caller's promise.
+    let entry = unsafe { fill(kind, time_ns, sock, from) };
+    entry.map(|entry| entry.submit(0)).is_some()
+}
+
+/// An entry of the ring that says what the record `from` does. `None` if there is no room, which
+/// is counted.
+///
+/// # Safety
+///
+/// `from` points to a record; it may change while it is copied.
+#[inline(always)]
+unsafe fn fill(
+    kind: u32,
+    time_ns: u64,
+    sock: u64,
+    from: *const SocketRecord,
+) -> Option<RingBufEntry<SocketEvent>> {
     let Some(mut entry) = EVENTS.reserve::<SocketEvent>(0) else {
         count(Counter::RingFull);
-        return false;
+        return None;
     };
     let event = entry.as_mut_ptr();
     // SAFETY: the entry is ours until it is submitted; the caller's promise for the record.
@@ -94,6 +135,5 @@ unsafe fn send(kind: u32, time_ns: u64, sock: u64, from: *const SocketRecord) ->
         (&raw mut (*event).socket).write(sock);
         record::copy(&raw mut (*event).record, from);
     }
-    entry.submit(0);
-    true
+    Some(entry)
 }

@@ -56,7 +56,7 @@ pub(crate) fn begin<const TELLS: bool>(
             (*draft).noticed_at = notice::next_place();
         }
         // A second connect on the same socket, after a failed one, starts its life again.
-        record::enter(sock.address(), record::place(sock.address()), draft)
+        record::enter(sock.address(), draft)
     };
     if !is_entered {
         return None;

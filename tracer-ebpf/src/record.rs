@@ -1,8 +1,8 @@
-//! A record's life in `SOCKETS`: drafted, entered whole, marked when it is over.
+//! A record's life, in `SOCKETS` or in a slot: drafted, entered whole, marked when it is over.
 
-use core::mem::offset_of;
+use core::mem::MaybeUninit;
 
-use aya_ebpf::{bindings::BPF_ANY, macros::map, maps::PerCpuArray};
+use aya_ebpf::bindings::BPF_ANY;
 use tracer_ebpf::abi::{
     counters::Counter,
     ended::{self, EndedMark},
@@ -10,18 +10,11 @@ use tracer_ebpf::abi::{
 };
 
 use crate::{
-    maps::{ENDED, SOCKETS, count},
+    maps::{ENDED, SOCKETS, count, cpu},
     preempted,
     running::Turn,
-    vacancy,
+    slot,
 };
-
-/// Where records are made: here they cost no stack, of which a program and all it calls have 512
-/// bytes.
-///
-/// Bound: one a CPU and [`Turn`], as a twin interrupts its program. Written and read here.
-#[map]
-static DRAFTS: PerCpuArray<[TrackedSocket; Turn::COUNT]> = PerCpuArray::with_max_entries(1, 0);
 
 /// include/uapi/asm-generic/errno-base.h
 const ENOENT: i32 = 2;
@@ -30,45 +23,38 @@ const E2BIG: i32 = 7;
 /// A blank record to fill in, which is the caller's alone until it ends.
 #[inline(always)]
 pub(crate) fn draft(turn: Turn) -> Option<*mut TrackedSocket> {
-    let drafts = DRAFTS.get_ptr_mut(0)?;
+    let cpu = cpu()?;
     // SAFETY: the map's value has one a turn, and outlives the program's run.
     unsafe {
-        let draft = &raw mut (*drafts)[turn as usize];
-        for word in 0..offset_of!(TrackedSocket, kept_by) / 8 {
+        let draft = &raw mut (*cpu).drafts[turn as usize];
+        for word in 0..size_of::<TrackedSocket>() / 8 {
             draft.cast::<u64>().add(word).write_volatile(0);
         }
         Some(draft)
     }
 }
 
-/// The entry at `address`: a socket's record, or a vacancy.
-#[inline(always)]
-pub(crate) fn place(address: u64) -> Option<*mut TrackedSocket> {
-    SOCKETS.get_ptr_mut(address)
-}
-
 /// The record of the socket at `address`.
 #[inline(always)]
 pub(crate) fn of(address: u64) -> Option<*mut TrackedSocket> {
-    // SAFETY: a value of the map, which outlives the program's run.
-    place(address).filter(|&tracked| unsafe { !(*tracked).record.is_vacant() })
+    match slot::of(address) {
+        Some(slot) if slot.takes() => slot.record(),
+        _ => SOCKETS.get_ptr_mut(address),
+    }
 }
 
-/// Enters `draft` as the record of the socket at `address`, in `place` if there is one: a vacancy,
-/// or the socket's own former life. False if it was refused, and counted.
+/// Enters `draft` as the record of the socket at `address`, over its own former life if there was
+/// one. False if it was refused, and counted.
 ///
 /// # Safety
 ///
-/// `place` is the entry at `address`, and `draft` one of [`draft`]'s.
+/// `draft` is one of [`draft`]'s, and the other hooks of the socket are kept away.
 #[inline(always)]
-pub(crate) unsafe fn enter(
-    address: u64,
-    place: Option<*mut TrackedSocket>,
-    draft: *const TrackedSocket,
-) -> bool {
-    if let Some(tracked) = place {
-        // SAFETY: the caller's promise; of one socket nothing else happens meanwhile.
-        unsafe { write_over(tracked, draft) };
+pub(crate) unsafe fn enter(address: u64, draft: *const TrackedSocket) -> bool {
+    if let Some(slot) = slot::of(address).filter(|slot| slot.takes()) {
+        // SAFETY: the caller's promise; a slot outlives the program's run, and is not taken back
+        // before that ends.
+        unsafe { write_over(slot.tracked, draft) };
         return true;
     }
     // SAFETY: the caller's promise. By reference: a value would be copied to the stack first.
@@ -85,42 +71,98 @@ pub(crate) unsafe fn enter(
     false
 }
 
+/// A record's end, of which a notice may be sent: `remains` says the rest.
+pub(crate) struct Ended {
+    pub(crate) opened_ns: u64,
+    pub(crate) noticed_at: u64,
+    pub(crate) flags: u8,
+    /// What is left in the slot, or a copy.
+    pub(crate) remains: *const SocketRecord,
+}
+
+/// Ends the record of `tracked`, which is the one at `address`, with `flags`. `None` if the kernel
+/// refused: then it stays as it is, and userspace finds it left over, when it looks for what was
+/// refused.
+///
+/// An entry that is taken out of the hash may become another socket's at once: what it says is
+/// copied to `copy_to` first.
+///
 /// # Safety
 ///
-/// `tracked` points to a value of `SOCKETS`, and `draft` is one of [`draft`]'s.
+/// `tracked` is what [`of`] says of `address`, and this is a hook at the end of its socket.
 #[inline(always)]
-unsafe fn write_over(tracked: *mut TrackedSocket, draft: *const TrackedSocket) {
-    // SAFETY: the caller's promise. Userspace may come across it at any time: it is vacant until
-    // its first word is written, the last. What keeps the entry stays.
+pub(crate) unsafe fn end(
+    address: u64,
+    tracked: *mut TrackedSocket,
+    flags: u8,
+    copy_to: &mut MaybeUninit<SocketRecord>,
+) -> Option<Ended> {
+    // SAFETY: the caller's promise.
     unsafe {
-        vacancy::vacate(&raw mut (*tracked).record);
+        let record = &raw const (*tracked).record;
+        let mut ended = Ended {
+            opened_ns: (*record).opened_ns,
+            noticed_at: (*tracked).noticed_at,
+            flags,
+            remains: record,
+        };
+        if (*tracked).address != 0 {
+            slot::leave(tracked);
+        } else {
+            copy(copy_to.as_mut_ptr(), record);
+            ended.remains = copy_to.as_ptr();
+            take_out(address)?;
+            mark(address, ended.opened_ns);
+        }
+        Some(ended)
+    }
+}
+
+#[inline(always)]
+fn take_out(address: u64) -> Option<()> {
+    if let Err(error) = SOCKETS.remove(address) {
+        if error != -ENOENT {
+            count(Counter::MapBusy);
+        }
+        return None;
+    }
+    slot::give(address);
+    Some(())
+}
+
+#[inline(always)]
+fn mark(address: u64, opened_ns: u64) {
+    if let Some(mark) = ENDED.get_ptr_mut(ended::slot(opened_ns)) {
+        // SAFETY: a value of the map outlives the program's run.
+        unsafe { mark.write_volatile(EndedMark { address, opened_ns }) };
+    }
+}
+
+/// # Safety
+///
+/// `tracked` points to a slot that no other program begins in, and `draft` to a record that nobody
+/// changes.
+#[inline(always)]
+pub(crate) unsafe fn write_over(tracked: *mut TrackedSocket, draft: *const TrackedSocket) {
+    // SAFETY: the caller's promise. Userspace may come across it at any time: it is vacant until
+    // its first word is written, the last.
+    unsafe {
+        vacate(&raw mut (*tracked).record);
         (&raw mut (*tracked).noticed_at).write_volatile((*draft).noticed_at);
         copy(&raw mut (*tracked).record, &raw const (*draft).record);
     }
 }
 
-/// Ends the record at `address`. False if the kernel refused: then userspace finds it left over,
-/// when it looks for what was refused.
-///
 /// # Safety
 ///
-/// `tracked` is the value at `address`.
+/// `record` points into a slot.
 #[inline(always)]
-pub(crate) unsafe fn end(address: u64, tracked: *mut TrackedSocket, opened_ns: u64) -> bool {
+pub(crate) unsafe fn vacate(record: *mut SocketRecord) {
     // SAFETY: the caller's promise.
-    if unsafe { !vacancy::leave(address, tracked, opened_ns) }
-        && let Err(error) = SOCKETS.remove(address)
-    {
-        if error != -ENOENT {
-            count(Counter::MapBusy);
-        }
-        return false;
+    unsafe {
+        (&raw mut (*record).opened_ns).write_volatile(0);
+        (&raw mut (*record).flags).write_volatile(0);
     }
-    if let Some(mark) = ENDED.get_ptr_mut(ended::slot(opened_ns)) {
-        // SAFETY: a value of the map outlives the program's run.
-        unsafe { mark.write_volatile(EndedMark { address, opened_ns }) };
-    }
-    true
 }
 
 /// Copies a record word by word, the first one last. A `memcpy` of this size becomes a loop over

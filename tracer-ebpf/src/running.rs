@@ -7,14 +7,9 @@
 //! and otherwise only looks here and returns. Where tracepoints' programs are preempted (7.0) a CPU's
 //! flag says nothing of the process that looks: there it is as [`crate::preempted`] says.
 
-use aya_ebpf::{macros::map, maps::PerCpuArray};
-use tracer_ebpf::abi::counters::Counter;
+use tracer_ebpf::abi::{counters::Counter, cpu::TURNS};
 
-use crate::maps::count;
-
-/// Bound: a flag a program and CPU. Written and read here.
-#[map]
-static RUNNING: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
+use crate::maps::{count, cpu};
 
 /// Whose turn an event is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,9 +20,7 @@ pub(crate) enum Turn {
     Last,
 }
 
-impl Turn {
-    pub(crate) const COUNT: usize = 3;
-}
+const _: () = assert!(Turn::Last as usize + 1 == TURNS);
 
 /// A program that has a twin.
 #[derive(Clone, Copy)]
@@ -38,21 +31,26 @@ pub(crate) enum Twinned {
 
 /// Does `work`, the whole of the program, which an interrupt or another process on this CPU can
 /// find half done.
+///
+/// Before 6.1 (05b24ff9b2cf) the kernel leaves nothing out: then the same program interrupts itself,
+/// and has the turn that no twin has there.
 #[inline(always)]
-pub(crate) fn during(program: Twinned, work: impl FnOnce() -> Option<()>) -> Option<()> {
+pub(crate) fn during(program: Twinned, work: impl FnOnce(Turn) -> Option<()>) -> Option<()> {
+    let interrupts = is_running(program);
     set(program, 1);
-    let done = work();
-    set(program, 0);
+    let done = work(if interrupts {
+        Turn::Last
+    } else {
+        Turn::Program
+    });
+    set(program, u32::from(interrupts));
     done
 }
 
 /// For the twin: was this event left out of `program`? Counts it as caught up if it was.
 #[inline(always)]
 pub(crate) fn left_out(program: Twinned) -> bool {
-    let running = RUNNING.get_ptr(0).is_some_and(|flags| {
-        // SAFETY: a value of the map outlives the program's run.
-        unsafe { (&raw const (*flags)[program as usize]).read_volatile() != 0 }
-    });
+    let running = is_running(program);
     if running {
         count(Counter::CaughtUp);
     }
@@ -60,9 +58,17 @@ pub(crate) fn left_out(program: Twinned) -> bool {
 }
 
 #[inline(always)]
+fn is_running(program: Twinned) -> bool {
+    cpu().is_some_and(|cpu| {
+        // SAFETY: a value of the map outlives the program's run.
+        unsafe { (&raw const (*cpu).running[program as usize]).read_volatile() != 0 }
+    })
+}
+
+#[inline(always)]
 fn set(program: Twinned, running: u32) {
-    if let Some(flags) = RUNNING.get_ptr_mut(0) {
+    if let Some(cpu) = cpu() {
         // SAFETY: as above; what interrupts this program on this CPU leaves the flag as it was.
-        unsafe { (&raw mut (*flags)[program as usize]).write_volatile(running) };
+        unsafe { (&raw mut (*cpu).running[program as usize]).write_volatile(running) };
     }
 }

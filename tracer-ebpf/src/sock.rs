@@ -90,6 +90,13 @@ pub(crate) trait SockFields: Copy {
         self.read::<u64>(offset!(sock_flags)).unwrap_or(0) & SOCK_DEAD != 0
     }
 
+    /// A process's socket has it. The server end of a connection has none until it is accepted.
+    #[inline(always)]
+    fn is_anyones(self) -> bool {
+        self.read::<u64>(offset!(sock_socket))
+            .is_none_or(|socket| socket != 0)
+    }
+
     #[inline(always)]
     fn local_address(self, family: u16) -> [u8; 16] {
         self.ip_address(family, offset!(sock_local_v4), offset!(sock_local_v6))

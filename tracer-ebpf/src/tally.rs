@@ -9,6 +9,7 @@ use tracer_ebpf::abi::{
 use crate::{
     globals::config,
     maps::{OPENERS, count, increment},
+    record::Ended,
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -22,15 +23,10 @@ pub(crate) fn key(tgid: u32, start_ns: u64) -> OpenerKey {
     }
 }
 
-#[inline(always)]
-fn opener_of(record: &SocketRecord) -> OpenerKey {
-    key(record.opener_tgid, record.opener_start_ns)
-}
-
 /// Counts one connect of the record's opener. True if its stack is to be taken.
 #[inline(always)]
 pub(crate) fn opened(record: &SocketRecord, now_ns: u64) -> bool {
-    let key = opener_of(record);
+    let key = key(record.opener_tgid, record.opener_start_ns);
     let counts = OPENERS.get_ptr_mut(key).or_else(|| {
         // Fails if another CPU was first: then there is an entry all the same.
         let _ = OPENERS.insert(key, OpenerCounts::ZERO, u64::from(BPF_NOEXIST));
@@ -56,13 +52,24 @@ pub(crate) fn opened(record: &SocketRecord, now_ns: u64) -> bool {
 }
 
 /// Counts the end of a socket that its opener opened while tracing.
+///
+/// # Safety
+///
+/// What remains of the record is there.
 #[inline(always)]
-pub(crate) fn closed(record: &SocketRecord) {
+pub(crate) unsafe fn closed(ended: &Ended) {
     // An accepted end was opened by nobody here, though its process may open others.
-    if record.flags & SERVER_END != 0 {
+    if ended.flags & SERVER_END != 0 {
         return;
     }
-    if let Some(counts) = OPENERS.get_ptr_mut(opener_of(record)) {
+    // SAFETY: the caller's promise.
+    let key = unsafe {
+        key(
+            (*ended.remains).opener_tgid,
+            (*ended.remains).opener_start_ns,
+        )
+    };
+    if let Some(counts) = OPENERS.get_ptr_mut(key) {
         // SAFETY: as in `opened`.
         unsafe { increment(&raw mut (*counts).closed) };
     }

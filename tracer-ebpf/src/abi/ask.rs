@@ -24,4 +24,4 @@ pub struct Answer {
     pub counts: OpenerCounts,
 }
 
-const _: () = assert!(size_of::<Answer>() == 272);
+const _: () = assert!(size_of::<Answer>() == 264);

@@ -7,9 +7,6 @@ pub const STACK_BYTES_MAX: u32 = 64 * 1024;
 /// The copy is taken in units of this, the smallest page of both architectures.
 pub const STACK_PAGE_BYTES: u32 = 4096;
 
-/// Most entries of `SOCKETS` that ended sockets may leave to the next at their address.
-pub const VACANCIES_MAX: u32 = 1024;
-
 /// 64 Ki bits, one a port; bit `p & 63` of word `p >> 6`.
 pub type PortBitmap = [u64; 1024];
 
@@ -39,8 +36,8 @@ pub struct Config {
     pub follow_children: u32,
     /// The port to watch, where it is one; 0 where `PORTS` says which.
     pub only_port: u32,
-    /// Entries of `SOCKETS` that ended sockets may leave: 0, or a power of two.
-    pub vacancies: u32,
+    /// Slots in use: 0, or a power of two.
+    pub slots: u32,
     /// The kernel preempts the programs of tracepoints (7.0).
     pub preempts: u32,
 }
@@ -60,7 +57,7 @@ impl Config {
         stack_sample_mask: 0,
         follow_children: 0,
         only_port: 0,
-        vacancies: 0,
+        slots: 0,
         preempts: 0,
     };
 }

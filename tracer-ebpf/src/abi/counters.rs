@@ -1,6 +1,6 @@
-//! A counter: one slot of the per-CPU array `COUNTERS`, so that nothing is lost without a number.
+//! A counter, of which each CPU has one, so that nothing is lost without a number.
 
-/// Index into a CPU's counters.
+/// Index into `Cpu::counters`.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
@@ -27,8 +27,5 @@ pub enum Counter {
     CaughtUp,
 }
 
-/// Slots of one CPU.
+/// How many there are.
 pub const COUNTERS: usize = 10;
-
-/// All counters of one CPU, indexed by [`Counter`].
-pub type CpuCounters = [u64; COUNTERS];

@@ -1,7 +1,8 @@
 //! Ended: the marks by which userspace knows that a socket's life is over, without asking.
 //!
 //! `ENDED` is mapped into userspace. Its slots are few and shared: a mark that stands there is
-//! proof, and one that does not says nothing. The proof is `SOCKETS`, asked next.
+//! proof, and one that does not says nothing. The proof is `SOCKETS`, asked next. Of a slot no mark
+//! is needed: it is mapped itself.
 
 /// Slots of `ENDED`.
 pub const ENDED_SLOTS: u32 = 1 << 13;

@@ -55,6 +55,7 @@ offsets! {
     sock_net = "sock" . "__sk_common.skc_net",
     sock_protocol = "sock" . "sk_protocol",
     sock_flags = "sock" . "__sk_common.skc_flags",
+    sock_socket = "sock" . "sk_socket",
     net_inode = "net" . "ns.inum",
     inet_source_port = "inet_sock" . "inet_sport",
     icsk_last_receive = "inet_connection_sock" . "icsk_ack.lrcvtime",

@@ -1,5 +1,7 @@
 //! A socket record: what the kernel side remembers of one watched socket, the value of `SOCKETS`.
 
+use core::mem::offset_of;
+
 /// `SocketRecord::flags`: the watched port is the local one.
 pub const SERVER_END: u8 = 1 << 0;
 /// `SocketRecord::flags`: opened before tracing started, found by the open-file iterator.
@@ -30,7 +32,6 @@ pub struct SocketRecord {
     /// connect was called, or a server end was first seen established. 0 for what is older than
     /// tracing.
     pub opened_ns: u64,
-    pub established_ns: u64,
     /// The application let go (`tcp_close`); the socket may linger in FIN_WAIT or LAST_ACK.
     pub released_ns: u64,
     /// The last change of `state`.
@@ -40,9 +41,6 @@ pub struct SocketRecord {
     /// 0 while the opener is not known.
     pub opener_tgid: u32,
     pub opener_tid: u32,
-    pub opener_uid: u32,
-    /// Inode number of the network namespace (`/proc/PID/ns/net`).
-    pub netns: u32,
     /// AF_INET or AF_INET6.
     pub family: u16,
     pub local_port: u16,
@@ -50,6 +48,10 @@ pub struct SocketRecord {
     /// `TCP_ESTABLISHED` = 1 and so on, as in include/net/tcp_states.h.
     pub state: u8,
     pub flags: u8,
+    pub established_ns: u64,
+    pub opener_uid: u32,
+    /// Inode number of the network namespace (`/proc/PID/ns/net`).
+    pub netns: u32,
     /// Network byte order; the first four bytes where `family` is AF_INET.
     pub local_addr: [u8; 16],
     pub remote_addr: [u8; 16],
@@ -57,63 +59,60 @@ pub struct SocketRecord {
     pub opener_comm: [u8; 16],
 }
 
-/// Value of `SOCKETS`: a record, and the place of its latest notice.
+/// Value of `SOCKETS` and of `SLOTS`: a record, and the place of its latest notice.
 ///
-/// An entry of the hash has 56 bytes of its own before the value (kernel/bpf/hashtab.c, `struct
-/// htab_elem`, and the key), so that it takes three cache lines exactly: of these, an event that
-/// only changes a socket touches the first two. Its two ends mostly change on different CPUs.
+/// Two cache lines. What changes during a socket's life is in the first, the second is written when
+/// it begins: on loopback one CPU does the beginning and another the end, and a line that both
+/// write has to go from one to the other.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrackedSocket {
+    /// Whose the slot is, the address of a `struct sock`; 0 of one that is free, and in `SOCKETS`.
+    pub address: u64,
     /// One more than the ring's producer position before the notice was sent; 0 if there was none.
     pub noticed_at: u64,
     pub record: SocketRecord,
-    /// One more than the slot of `VACANCIES` that keeps the entry when its socket ends; 0 if none
-    /// does.
-    pub kept_by: u64,
-    pub padding: u64,
 }
 
 impl TrackedSocket {
     pub const ZERO: Self = Self {
+        address: 0,
         noticed_at: 0,
         record: SocketRecord::ZERO,
-        kept_by: 0,
-        padding: 0,
     };
 }
 
 const _: () = {
-    assert!((56 + size_of::<TrackedSocket>()).is_multiple_of(64));
-    assert!(56 + core::mem::offset_of!(TrackedSocket, record) == 64);
+    const LINE: usize = 64;
+    assert!(size_of::<TrackedSocket>() == 2 * LINE);
+    assert!(offset_of!(TrackedSocket, record) + offset_of!(SocketRecord, established_ns) == LINE);
     assert!(size_of::<SocketRecord>() == 112);
-    assert!(core::mem::offset_of!(SocketRecord, opener_tgid) == 40);
-    assert!(core::mem::offset_of!(SocketRecord, family) == 56);
-    assert!(core::mem::offset_of!(SocketRecord, local_addr) == 64);
+    assert!(offset_of!(SocketRecord, family) == 40);
+    assert!(offset_of!(SocketRecord, local_addr) == 64);
 };
 
 impl SocketRecord {
     pub const ZERO: Self = Self {
         opened_ns: 0,
-        established_ns: 0,
         released_ns: 0,
         changed_ns: 0,
         opener_start_ns: 0,
         opener_tgid: 0,
         opener_tid: 0,
-        opener_uid: 0,
-        netns: 0,
         family: 0,
         local_port: 0,
         remote_port: 0,
         state: 0,
         flags: 0,
+        established_ns: 0,
+        opener_uid: 0,
+        netns: 0,
         local_addr: [0; 16],
         remote_addr: [0; 16],
         opener_comm: [0; 16],
     };
 
-    /// A socket that ended left it to the next one at its address, or one is about to write here.
+    /// A slot whose socket has ended, or where one is about to begin.
     pub const fn is_vacant(&self) -> bool {
         self.opened_ns == 0 && self.flags & SEEDED == 0
     }
@@ -162,7 +161,7 @@ impl OpenerCounts {
 
 const _: () = {
     assert!(size_of::<OpenerKey>() == 16);
-    assert!(core::mem::offset_of!(OpenerCounts, closed) == 64);
+    assert!(offset_of!(OpenerCounts, closed) == 64);
     assert!(size_of::<OpenerCounts>() == 128);
 };
 

@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::abi::{
     counters::Counter,
-    socket::{ABANDONED, LET_GO, SocketRecord, TrackedSocket},
+    socket::{ABANDONED, LET_GO, TrackedSocket},
 };
 
 use super::done;
@@ -24,7 +24,7 @@ use crate::{
     maps::count,
     notice, preempted, record,
     running::{self, Turn, Twinned},
-    sock::{Sock, SockArgument, SockFields, TCP_CLOSE},
+    sock::{Sock, SockArgument, SockFields},
     tally,
     task::Task,
 };
@@ -112,7 +112,7 @@ fn find(sock: impl SockFields) -> Option<*mut TrackedSocket> {
 
 #[inline(always)]
 fn destroy(sock: impl SockFields) -> Option<()> {
-    running::during(Twinned::Destroy, || remove(sock))
+    running::during(Twinned::Destroy, |_| remove(sock))
 }
 
 #[inline(always)]
@@ -138,24 +138,19 @@ fn remove(sock: impl SockFields) -> Option<()> {
         return None;
     };
     count(Counter::Matched);
-    let mut record = MaybeUninit::<SocketRecord>::uninit();
-    // SAFETY: the value's memory outlives the program's run, and nobody else removes it; the copy
-    // has every word of the record.
-    let (record, noticed_at) = unsafe {
-        record::copy(record.as_mut_ptr(), &raw const (*tracked).record);
-        (record.assume_init_mut(), (*tracked).noticed_at)
-    };
-    // The state hook leaves this to us where no process has the socket any more.
-    record.state = TCP_CLOSE;
+    // SAFETY: the value's memory outlives the program's run, and nobody else ends it.
+    let mut flags = unsafe { (*tracked).record.flags };
     // Without a FIN before it, close itself destroys: of a socket that was reset, has unread
     // bytes, or was never established.
-    if record.flags & LET_GO == 0 && Task::current().is_exiting() {
-        record.flags |= ABANDONED;
+    if flags & LET_GO == 0 && Task::current().is_exiting() {
+        flags |= ABANDONED;
     }
-    // SAFETY: it is the value at this address.
-    if unsafe { record::end(sock.address(), tracked, record.opened_ns) } {
-        tally::closed(record);
-        notice::destroyed(sock.address(), noticed_at, record);
+    let mut copy = MaybeUninit::uninit();
+    // SAFETY: it is the record at this address, whose socket ends here.
+    unsafe {
+        let ended = record::end(sock.address(), tracked, flags, &mut copy)?;
+        tally::closed(&ended);
+        notice::destroyed(sock.address(), &ended);
     }
     Some(())
 }

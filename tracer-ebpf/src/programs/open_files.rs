@@ -22,9 +22,9 @@ use crate::{
     ahead, filter,
     globals::{config, offset},
     maps::{SOCKETS, count},
-    record,
+    record, slot,
     sock::{
-        AF_INET, AF_INET6, Sock, SockArgument, SockFields, TCP_LISTEN, TCP_NEW_SYN_RECV,
+        AF_INET, AF_INET6, Sock, SockArgument, SockFields, TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV,
         TCP_SYN_RECV, TCP_TIME_WAIT, load, read_kernel,
     },
     task::Task,
@@ -269,7 +269,6 @@ fn seed(line: &OpenFile, server_end: bool) {
         correct(unsafe { &raw mut (*tracked).record }, line);
         return;
     }
-    // A vacancy stays one until it is swept: its socket's own hooks may write there just now.
     let mut record = SocketRecord::ZERO;
     record.flags = if server_end {
         SEEDED | SERVER_END
@@ -283,11 +282,20 @@ fn seed(line: &OpenFile, server_end: bool) {
     record.remote_port = line.remote_port;
     record.local_addr = line.local_addr;
     record.remote_addr = line.remote_addr;
-    // Fails if a hook was first, which knows better, or if the map is full.
     let tracked = TrackedSocket {
         record,
         ..TrackedSocket::ZERO
     };
+    if let Some(slot) = slot::of(line.socket).filter(|slot| slot.takes()) {
+        // Before SYN_SENT a hook may be about to begin a record there. In any later state it has.
+        if line.state != TCP_CLOSE {
+            // SAFETY: it is vacant, and no hook begins or ends a record there: the first has run, and
+            // the file is held.
+            unsafe { slot::seed(slot.tracked, &tracked) };
+        }
+        return;
+    }
+    // Fails if a hook was first, which knows better, or if the map is full.
     if SOCKETS
         .insert(line.socket, tracked, u64::from(BPF_NOEXIST))
         .is_err()

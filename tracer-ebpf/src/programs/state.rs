@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::abi::{
     counters::Counter,
-    socket::{ABANDONED, LET_GO, SERVER_END, TrackedSocket},
+    socket::{ABANDONED, LET_GO, SERVER_END},
 };
 
 use super::done;
@@ -180,9 +180,7 @@ fn state_beside<const TELLS: bool>(
 
 #[inline(always)]
 fn state<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
-    running::during(Twinned::State, || {
-        change::<TELLS>(sock, old, new, Turn::Program)
-    })
+    running::during(Twinned::State, |turn| change::<TELLS>(sock, old, new, turn))
 }
 
 #[inline(always)]
@@ -238,16 +236,19 @@ fn open<const TELLS: bool>(sock: impl SockFields, matched: Match, turn: Turn) ->
 
 #[inline(always)]
 fn follow(sock: impl SockFields, matched: Match, new: u8, turn: Turn) -> Option<()> {
-    let place = record::place(sock.address());
-    // SAFETY: a value of the map, which outlives the program's run.
-    let tracked = place.filter(|&place| unsafe { !(*place).record.is_vacant() });
-    let Some(tracked) = tracked else {
+    let begins = new == TCP_ESTABLISHED && matched.server_end;
+    // A new connection, that nobody has accepted yet, has no record worth looking for: that would be
+    // to wait for the memory of one that another CPU ended.
+    if begins && !sock.is_anyones() {
+        return begin_server_end(sock, matched, turn);
+    }
+    let Some(tracked) = record::of(sock.address()) else {
         // The server end of a new connection. Any other state without a record belongs to a
         // socket older than tracing, which the iterator adds.
-        if new != TCP_ESTABLISHED || !matched.server_end || !sock.is_tcp() {
+        if !begins {
             return None;
         }
-        return begin_server_end(sock, place, matched, turn);
+        return begin_server_end(sock, matched, turn);
     };
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
@@ -277,12 +278,10 @@ fn follow(sock: impl SockFields, matched: Match, new: u8, turn: Turn) -> Option<
 
 /// No process is known here: accept says it, or the holder of the listener.
 #[inline(always)]
-fn begin_server_end(
-    sock: impl SockFields,
-    place: Option<*mut TrackedSocket>,
-    matched: Match,
-    turn: Turn,
-) -> Option<()> {
+fn begin_server_end(sock: impl SockFields, matched: Match, turn: Turn) -> Option<()> {
+    if !sock.is_tcp() {
+        return None;
+    }
     let draft = record::draft(turn)?;
     // SAFETY: the helper only reads a clock.
     let now_ns = unsafe { bpf_ktime_get_boot_ns() };
@@ -299,7 +298,7 @@ fn begin_server_end(
     // SAFETY: as above.
     let is_entered = unsafe {
         (*draft).noticed_at = notice::next_place();
-        record::enter(sock.address(), place, draft)
+        record::enter(sock.address(), draft)
     };
     // SAFETY: as above.
     if is_entered && !notice::began(sock.address(), unsafe { &(*draft).record }) {

@@ -1,6 +1,6 @@
 //! A recording: everything a trace was told, in the order it was told, so that it can be told again.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //!
 //! ```text
 //! file    = magic "connleak-rec" (12 bytes), version (u32), entries
@@ -31,7 +31,7 @@ use crate::{
 pub const SCHEMA: &str = "connleak.recording/1";
 
 const MAGIC: &[u8; 12] = b"connleak-rec";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Kind and length, and the CRC at the end.
 const FRAME_BYTES: u64 = 5 + 4;
 

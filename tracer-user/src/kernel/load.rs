@@ -19,7 +19,7 @@ use super::{
     offsets,
     probes::{Family, Probes, Traits},
     ring::Ring,
-    support, vacancies,
+    slots, support,
 };
 use crate::memory;
 
@@ -74,6 +74,7 @@ pub struct Kernel {
     btf: Option<Btf>,
     forced: Option<Family>,
     traits: Traits,
+    slots: u32,
 }
 
 impl Kernel {
@@ -114,6 +115,7 @@ impl Kernel {
             preempts: support::preempts_tracepoints(),
             has_events: offsets.has_events(),
         };
+        let slots = slots::beside(options.max_sockets);
         let config = Config {
             own_tgid: std::process::id(),
             stack_pages: options
@@ -128,7 +130,7 @@ impl Kernel {
             stacks_per_second: options.stacks_per_second,
             stack_sample_mask: STACK_SAMPLE_MASK,
             follow_children: u32::from(options.follow_children),
-            vacancies: vacancies::room_for(options.max_sockets),
+            slots,
             only_port: match options.ports[..] {
                 [port] => port.into(),
                 _ => 0,
@@ -149,6 +151,8 @@ impl Kernel {
             .override_global("CONFIG", &config, true)
             .override_global("PORTS", &ports, true)
             .map_max_entries("SOCKETS", options.max_sockets)
+            .map_max_entries("SLOTS", slots.max(1))
+            .map_max_entries("SLOT_KEYS", slots.max(1))
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(if seed { OBJECT } else { WALKS })
             .map_err(refused)?;
@@ -157,6 +161,7 @@ impl Kernel {
             btf: Some(types.attachable(if seed { &ATTACHED } else { &ITERATED })?),
             forced: options.family,
             traits,
+            slots,
         })
     }
 
@@ -197,7 +202,7 @@ impl Kernel {
     ///
     /// They were taken already.
     pub fn take_maps(&mut self) -> Result<Maps, KernelError> {
-        Maps::take(&mut self.ebpf, self.traits.preempts)
+        Maps::take(&mut self.ebpf, self.traits.preempts, self.slots)
     }
 
     /// The map that says whose interpreter to follow. It can be taken once.

@@ -8,12 +8,13 @@ use aya::{
 };
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::abi::{
-    counters::{Counter, CpuCounters},
+    counters::Counter,
+    cpu::Cpu,
     interpreter::Interpreter,
     socket::{OpenerCounts, OpenerKey, SocketRecord, TrackedSocket},
 };
 
-use super::{ask::Asking, ended::Ended, error::KernelError, vacancies::Vacancies};
+use super::{ask::Asking, ended::Ended, error::KernelError, slots::Slots};
 
 /// What the kernel side saw and lost, over all CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,17 +36,14 @@ pub struct Counters {
     pub caught_up: u64,
 }
 
-/// include/uapi/linux/bpf.h
-const BPF_NOEXIST: u64 = 1;
-
 pub struct Maps {
     /// For the entries of `SOCKETS` and `OPENERS`, where the kernel preempts tracepoints' programs.
     asking: Option<Asking>,
     sockets: HashMap<MapData, u64, TrackedSocket>,
     ended: Ended,
-    vacancies: Vacancies,
+    slots: Slots,
     openers: HashMap<MapData, OpenerKey, OpenerCounts>,
-    counters: PerCpuArray<MapData, CpuCounters>,
+    cpus: PerCpuArray<MapData, Cpu>,
 }
 
 /// The processes whose interpreter the kernel side follows.
@@ -70,19 +68,19 @@ impl Interpreters {
 }
 
 impl Maps {
-    pub(super) fn take(ebpf: &mut Ebpf, preempts: bool) -> Result<Self, KernelError> {
+    pub(super) fn take(ebpf: &mut Ebpf, preempts: bool, slots: u32) -> Result<Self, KernelError> {
         let asking = preempts.then(|| Asking::load(ebpf)).transpose()?;
         let mut take = |name| take_map(ebpf, name);
-        let (sockets, openers, counters) = (take("SOCKETS")?, take("OPENERS")?, take("COUNTERS")?);
+        let (sockets, openers, cpus) = (take("SOCKETS")?, take("OPENERS")?, take("CPUS")?);
         let ended = Ended::map(take("ENDED")?)?;
-        let vacancies = Vacancies::map(take("VACANCIES")?, &sockets)?;
+        let slots = Slots::map(take("SLOT_KEYS")?, take("SLOTS")?, slots)?;
         Ok(Self {
             asking,
             ended,
-            vacancies,
+            slots,
             sockets: sockets.try_into().map_err(failed("SOCKETS"))?,
             openers: openers.try_into().map_err(failed("OPENERS"))?,
-            counters: counters.try_into().map_err(failed("COUNTERS"))?,
+            cpus: cpus.try_into().map_err(failed("CPUS"))?,
         })
     }
 
@@ -92,18 +90,15 @@ impl Maps {
     ///
     /// The kernel refused the look-up.
     pub fn each_socket(&self, mut take: impl FnMut(u64, &SocketRecord)) -> Result<(), KernelError> {
-        let mut take = |address, record: SocketRecord| {
-            if !record.is_vacant() {
-                take(address, &record);
-            }
-        };
+        self.slots.each(|address, record| take(address, &record));
         if let Some(asking) = &self.asking {
             let record = |address| asking.socket(address);
+            let take = |address, record| take(address, &record);
             return each(self.sockets.keys(), record, take).map_err(failed("SOCKETS"));
         }
         for entry in self.sockets.iter() {
             match entry {
-                Ok((address, tracked)) => take(address, tracked.record),
+                Ok((address, tracked)) => take(address, &tracked.record),
                 Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(failed("SOCKETS")(error)),
             }
@@ -120,8 +115,11 @@ impl Maps {
         if let Some(asking) = &self.asking {
             return asking.socket(address).map_err(failed("SOCKETS"));
         }
+        if let Some(record) = self.slots.of(address) {
+            return Ok(record);
+        }
         match self.sockets.get(&address, 0) {
-            Ok(tracked) => Ok(Some(tracked.record).filter(|record| !record.is_vacant())),
+            Ok(tracked) => Ok(Some(tracked.record)),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(failed("SOCKETS")(error)),
         }
@@ -129,24 +127,13 @@ impl Maps {
 
     /// Is this life of the socket at `address` known to be over? If not, [`Maps::socket`] tells.
     pub fn has_ended(&self, address: u64, opened_ns: u64) -> bool {
-        self.ended.has(address, opened_ns)
+        let by_slot = self.slots.has_ended(address, opened_ns);
+        by_slot.unwrap_or_else(|| self.ended.has(address, opened_ns))
     }
 
-    /// Takes out the entries that ended sockets left and no other has used since the last sweep.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refused it.
-    pub fn sweep(&mut self) -> Result<(), KernelError> {
-        for (address, tracked) in self.vacancies.sweep()? {
-            match self.sockets.insert(address, tracked, BPF_NOEXIST) {
-                // Its own hooks were there first.
-                Err(MapError::SyscallError(error))
-                    if error.io_error.raw_os_error() == Some(libc::EEXIST) => {}
-                entered => entered.map_err(failed("SOCKETS"))?,
-            }
-        }
-        Ok(())
+    /// Takes back what addresses have that are not used any more.
+    pub fn take_back_slots(&mut self) {
+        self.slots.take_back();
     }
 
     /// Removes a record whose socket is gone.
@@ -157,6 +144,9 @@ impl Maps {
     pub fn forget_socket(&mut self, address: u64) -> Result<(), KernelError> {
         if let Some(asking) = &self.asking {
             return asking.forget_socket(address).map_err(failed("SOCKETS"));
+        }
+        if self.slots.forget(address) {
+            return Ok(());
         }
         match self.sockets.remove(&address) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
@@ -207,8 +197,8 @@ impl Maps {
     ///
     /// The kernel refused the look-up.
     pub fn counters(&self) -> Result<Counters, KernelError> {
-        let cpus = self.counters.get(&0, 0).map_err(failed("COUNTERS"))?;
-        let sum = |counter: Counter| cpus.iter().map(|cpu| cpu[counter as usize]).sum();
+        let cpus = self.cpus.get(&0, 0).map_err(failed("CPUS"))?;
+        let sum = |counter: Counter| cpus.iter().map(|cpu| cpu.counters[counter as usize]).sum();
         Ok(Counters {
             seen: sum(Counter::Passed) + sum(Counter::Matched),
             matched: sum(Counter::Matched),

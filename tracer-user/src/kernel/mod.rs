@@ -16,9 +16,9 @@ mod offsets;
 mod probes;
 mod ring;
 mod ring_memory;
+mod slots;
 pub mod support;
 mod syscall;
-mod vacancies;
 
 pub use error::KernelError;
 pub use iterators::Walk;

@@ -193,7 +193,7 @@ impl Tracer {
         let program_busy = self.counters()?.program_busy;
         self.doubt.settle(program_busy);
         let settled_ns = clock::boot_ns().saturating_sub(SETTLED.as_nanos() as u64);
-        self.maps.sweep()?;
+        self.maps.take_back_slots();
         // The walks add to the map what it does not have.
         let open_files = self.walk_open_files()?;
         let mut alive = self.walk_tcp_sockets()?;
