@@ -161,11 +161,13 @@ impl ProcessUnwinder {
         let mut addresses = Vec::new();
         let mut guessed = Vec::new();
         let mut java_frames = HashMap::new();
+        // Of one address as many as were inlined there.
+        let mut java_count = 0;
         let stop = loop {
             if table.at(address.address_for_lookup()).is_none() {
                 break Stop::OutsideCode(address.address());
             }
-            if addresses.len() == FRAMES_MAX {
+            if addresses.len() == FRAMES_MAX || java_count >= FRAMES_MAX {
                 break Stop::TooDeep;
             }
             addresses.push(address);
@@ -182,6 +184,7 @@ impl ProcessUnwinder {
                     next
                 }
                 Step::Java(frames, next) => {
+                    java_count += frames.len();
                     java_frames.insert(addresses.len() - 1, frames);
                     next
                 }

@@ -17,7 +17,9 @@ const FRAME_POINTER_FRAME: u64 = 16;
 /// `not_installed`, and what was freed: `zombie`, `unloaded` up to JDK 19. What is not entered any
 /// more (`not_entrant`) may still have activations.
 const STATES_IN_USE: std::ops::RangeInclusive<i8> = 0..=2;
-const DEBUG_INFO_MAX_BYTES: u64 = 1 << 20;
+/// Of each of its three parts. It is read for each compiled frame of a stack, and of the largest
+/// methods it has a hundred kilobytes.
+const DEBUG_INFO_MAX_BYTES: u64 = 1 << 18;
 
 /// Registers of a frame, as its callee returns to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

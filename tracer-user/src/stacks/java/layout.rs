@@ -36,6 +36,8 @@ pub(super) const STRUCT_MAX_BYTES: usize = 2_048;
 /// What the tables do not tell is the same in these: the slots of an interpreted frame, how scopes
 /// and lines are written.
 pub(super) const VERSIONS: std::ops::RangeInclusive<i32> = 11..=25;
+/// Of these, the ones where a virtual thread's stack goes on in the heap, and no name says where.
+pub(super) const WITH_VIRTUAL_THREADS_IN_PREVIEW: std::ops::RangeInclusive<i32> = 19..=20;
 /// `UNSIGNED5` excludes zero from here on.
 const ZERO_EXCLUDED: i32 = 20;
 /// frame_x86.hpp, from `last_sp` on: method, mirror, mdp, cache, locals, bcp.

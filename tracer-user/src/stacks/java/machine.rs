@@ -9,14 +9,15 @@ use super::super::known_files::KnownFiles;
 use super::super::modules::{Code, Mapping, ModuleTable, open_mapped};
 use super::super::python::{Looked, Memory};
 use super::code_cache::{Heap, heaps};
-use super::layout::{Layout, STRUCTS, VERSIONS};
+use super::layout::{Layout, STRUCTS, VERSIONS, WITH_VIRTUAL_THREADS_IN_PREVIEW};
 use super::tables::{Symbols, Tables};
 
 /// What a file must be called to be looked at.
 const LIBRARY: &str = "libjvm.so";
 
-/// One that never comes up is not looked at for every stack.
+/// One that never comes up is not looked at for every stack, and after each look less often.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// A JVM whose structs and code are known.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub(in super::super) enum Jvm {
     /// Mapped, and not up when it was looked at.
     NotYet {
         again_at: Instant,
+        pause: Duration,
     },
     Known(Box<Machine>),
     /// One that connleak cannot read, and why.
@@ -74,11 +76,12 @@ impl Discovery {
         table: &ModuleTable,
         jvm: &mut Jvm,
     ) {
-        match jvm {
+        let pause = match jvm {
             Jvm::Known(_) | Jvm::Refused(_) => return,
-            Jvm::NotYet { again_at } if Instant::now() < *again_at => return,
-            Jvm::NotYet { .. } | Jvm::None => {}
-        }
+            Jvm::NotYet { again_at, .. } if Instant::now() < *again_at => return,
+            Jvm::NotYet { pause, .. } => LOOK_PAUSE_MAX.min(*pause * 2),
+            Jvm::None => LOOK_PAUSE,
+        };
         let mut mappings = table.mappings.iter();
         let library = mappings.find(|mapping| mapping.file_name() == LIBRARY);
         let Some(library) = library else {
@@ -89,7 +92,8 @@ impl Discovery {
             Looked::Found(machine) => Jvm::Known(Box::new(machine)),
             Looked::Refused(cause) => Jvm::Refused(cause),
             _ => Jvm::NotYet {
-                again_at: Instant::now() + LOOK_PAUSE,
+                again_at: Instant::now() + pause,
+                pause,
             },
         };
     }
@@ -128,7 +132,7 @@ pub(super) fn find(pid: u32, symbols: &Symbols, bias: u64) -> Looked<Machine> {
     if version == 0 {
         return Looked::NotYet;
     }
-    if !VERSIONS.contains(&version) {
+    if !VERSIONS.contains(&version) || WITH_VIRTUAL_THREADS_IN_PREVIEW.contains(&version) {
         return Looked::Refused(format!("JDK {version} is not supported"));
     }
     let layout = match Layout::of(&tables, version) {

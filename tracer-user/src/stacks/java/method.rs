@@ -27,9 +27,17 @@ struct MethodParts {
     bytes: Vec<u8>,
 }
 
+/// What it is called: another class may come to have the same memory, and a method of the same size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Names {
+    class: String,
+    method: String,
+}
+
 #[derive(Debug)]
 pub(super) struct MethodText {
     parts: MethodParts,
+    names: Names,
     /// Address of the first bytecode, and how many bytes there are: none in a method written in C.
     pub(super) bytecode: u64,
     pub(super) bytecode_bytes: u16,
@@ -47,7 +55,7 @@ impl Held for MethodText {
     fn held_bytes(&self) -> usize {
         let file = self.file.as_deref().map_or(0, str::len);
         let lines = self.lines.as_ref().map_or(0, |it| it.compressed.len());
-        size_of::<Self>() + self.parts.bytes.len() + self.name.len() + file + lines
+        size_of::<Self>() + self.parts.bytes.len() + 2 * self.name.len() + file + lines
     }
 }
 
@@ -69,12 +77,16 @@ impl MethodReader {
     ) -> Option<Arc<MethodText>> {
         let parts = MethodParts::read(memory, &layout.method, method)?;
         let key = (RUNTIME, pid, method);
+        let pool = Pool::read(memory, &layout.method, parts.pool(&layout.method))?;
+        let names = Names::read(memory, &layout.method, &pool, &parts)?;
         if let Some(known) = self.known.get(key)
             && known.parts == parts
+            && known.names == names
         {
             return Some(Arc::clone(known));
         }
-        let text = Arc::new(MethodText::read(memory, layout, method, parts)?);
+        let text = MethodText::read(memory, layout, &pool, method, (parts, names))?;
+        let text = Arc::new(text);
         self.known.insert(key, Arc::clone(&text));
         Some(text)
     }
@@ -87,6 +99,36 @@ impl MethodParts {
         let bytes = memory.read(constant, layout.constant_bytes)?;
         Some(Self { constant, bytes })
     }
+
+    /// Address of its class's constant pool.
+    fn pool(&self, layout: &MethodLayout) -> u64 {
+        u64_at(&self.bytes, layout.constant_pool)
+    }
+}
+
+impl Names {
+    fn read(
+        memory: Memory,
+        layout: &MethodLayout,
+        pool: &Pool,
+        parts: &MethodParts,
+    ) -> Option<Self> {
+        Some(Self {
+            class: pool.class_name(memory, layout)?,
+            method: pool.text(memory, layout, u16_at(&parts.bytes, layout.name))?,
+        })
+    }
+
+    /// The class as its source has it, and whether the JVM made it up.
+    fn class(&self) -> (&str, bool) {
+        // The rest is an address, another in each process.
+        match self.class.rsplit_once(HIDDEN) {
+            Some((class, address)) if address.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
+                (class, true)
+            }
+            _ => (&self.class, false),
+        }
+    }
 }
 
 impl MethodText {
@@ -95,18 +137,16 @@ impl MethodText {
         self.name.rsplit('.').next().unwrap_or_default()
     }
 
-    fn read(memory: Memory, layout: &Layout, method: u64, parts: MethodParts) -> Option<Self> {
+    fn read(
+        memory: Memory,
+        layout: &Layout,
+        pool: &Pool,
+        method: u64,
+        (parts, names): (MethodParts, Names),
+    ) -> Option<Self> {
         let own = &layout.method;
         let part = |at| u16_at(&parts.bytes, at);
-        let pool_at = u64_at(&parts.bytes, own.constant_pool);
-        let pool = Pool::read(memory, own, pool_at)?;
-        let class = pool.class_name(memory, own)?;
-        let name = pool.text(memory, own, part(own.name))?;
-        let (class, is_hidden) = match class.split_once(HIDDEN) {
-            // The rest is an address, another in each process.
-            Some((class, _)) => (class.to_owned(), true),
-            None => (class, false),
-        };
+        let (class, is_hidden) = names.class();
         let file = pool.source_file(memory, own);
         let bytecode = parts.constant.checked_add(own.constant_bytes as u64)?;
         let bytecode_bytes = part(own.code_bytes);
@@ -126,12 +166,13 @@ impl MethodText {
         let text = Self {
             bytecode,
             bytecode_bytes,
-            pool: pool_at,
-            name: format!("{}.{name}", class.replace('/', ".")),
+            pool: parts.pool(own),
+            name: format!("{}.{}", class.replace('/', "."), names.method),
             file,
             is_hidden,
             lines: lines.map(Lines::without_rest),
             parts,
+            names,
         };
         // Whatever was freed meanwhile was not what the frame ran.
         let again = MethodParts::read(memory, own, method);

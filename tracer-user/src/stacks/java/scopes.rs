@@ -7,7 +7,7 @@ use super::super::elf::{u32_at, u64_at};
 use super::unsigned5::Unsigned5;
 
 /// `MaxInlineLevel` is 15, and some methods are inlined whatever it says.
-const SCOPES_MAX: usize = 256;
+const SCOPES_MAX: usize = 64;
 /// `InvocationEntryBci`, compiler/compilerDefinitions.hpp: bytecode indices are written from it on.
 const ENTRY_BCI: i64 = -1;
 

@@ -6,6 +6,7 @@
 
 use super::super::Frame;
 use super::activation::{Returned, Step, step};
+use super::calls::Called;
 use super::machine::Machine;
 use super::method::MethodReader;
 
@@ -92,7 +93,7 @@ impl<'read> Walker<'read> {
         self.callee = Some(Callee {
             returns_to: caller,
             name: named.callee,
-            is_confirmed: callee_name.is_some(),
+            is_confirmed: callee_name.is_some() && !matches!(named.called, Called::Any),
         });
         Walked::Frames(named.frames, caller)
     }

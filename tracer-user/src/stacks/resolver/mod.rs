@@ -212,6 +212,8 @@ impl Resolver {
         if let Stop::OutsideCode(_) = walk.stop
             && self.refresh(key, &mut process)
         {
+            // Two at once are more than a hostile process should have made.
+            drop(walk);
             walk = process.walk(sample, &self.sources, &mut self.methods);
         }
         let stack = self.name(key.pid, &mut process, walk, sample);
