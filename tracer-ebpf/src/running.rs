@@ -36,39 +36,32 @@ pub(crate) enum Twinned {
 /// and has the turn that no twin has there.
 #[inline(always)]
 pub(crate) fn during(program: Twinned, work: impl FnOnce(Turn) -> Option<()>) -> Option<()> {
-    let interrupts = is_running(program);
-    set(program, 1);
-    let done = work(if interrupts {
-        Turn::Last
-    } else {
-        Turn::Program
-    });
-    set(program, u32::from(interrupts));
-    done
+    let cpu = cpu()?;
+    // SAFETY: a value of the map outlives the program's run; what interrupts this program on this
+    // CPU leaves the flag as it was.
+    unsafe {
+        let running = &raw mut (*cpu).running[program as usize];
+        let interrupts = running.read_volatile();
+        running.write_volatile(1);
+        let done = work(if interrupts == 0 {
+            Turn::Program
+        } else {
+            Turn::Last
+        });
+        running.write_volatile(interrupts);
+        done
+    }
 }
 
 /// For the twin: was this event left out of `program`? Counts it as caught up if it was.
 #[inline(always)]
 pub(crate) fn left_out(program: Twinned) -> bool {
-    let running = is_running(program);
+    let running = cpu().is_some_and(|cpu| {
+        // SAFETY: a value of the map outlives the program's run.
+        unsafe { (&raw const (*cpu).running[program as usize]).read_volatile() != 0 }
+    });
     if running {
         count(Counter::CaughtUp);
     }
     running
-}
-
-#[inline(always)]
-fn is_running(program: Twinned) -> bool {
-    cpu().is_some_and(|cpu| {
-        // SAFETY: a value of the map outlives the program's run.
-        unsafe { (&raw const (*cpu).running[program as usize]).read_volatile() != 0 }
-    })
-}
-
-#[inline(always)]
-fn set(program: Twinned, running: u32) {
-    if let Some(cpu) = cpu() {
-        // SAFETY: as above; what interrupts this program on this CPU leaves the flag as it was.
-        unsafe { (&raw mut (*cpu).running[program as usize]).write_volatile(running) };
-    }
 }
