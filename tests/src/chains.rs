@@ -1,4 +1,4 @@
-//! A program that logs its own call chain at each connect.
+//! A program that logs its own call chain at each connect, and the report of it beside that log.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -7,6 +7,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use crate::child;
+use crate::report::{FrameKind, Report, StackGroup};
+use crate::server::RedisServer;
+use crate::tracer::{EVERY_STACK, Tracer};
 
 /// Call chains, innermost first (`function:line`), and how many connections have each.
 pub type Chains = BTreeMap<Vec<String>, u64>;
@@ -69,4 +72,55 @@ impl Drop for ChainLogger {
         drop(self.stdin.take());
         let _ = self.child.wait();
     }
+}
+
+/// The program is up before tracing starts, and connects when it has.
+pub fn traced(server: &RedisServer, program: &mut ChainLogger) -> Result<(Report, u32, Chains)> {
+    let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
+    let (pid, logged) = program.go()?;
+    Ok((tracer.finish()?, pid, logged))
+}
+
+/// How the programs of a language log its frames.
+pub struct Dialect {
+    pub kind: FrameKind,
+    /// What is logged for a function's name. `None` where the frame is left out.
+    pub name: fn(&str) -> Option<String>,
+    /// The beginnings of notes that say nothing of the language's own frames.
+    pub notes: &'static [&'static str],
+}
+
+impl Dialect {
+    /// The frames of a group as the program logs them.
+    #[must_use]
+    pub fn chain(&self, group: &StackGroup) -> Vec<String> {
+        let frames = group.frames.iter();
+        frames
+            .filter(|frame| frame.kind == self.kind)
+            .filter_map(|frame| {
+                let name = (self.name)(frame.function.as_deref().unwrap_or("?"))?;
+                Some(format!("{name}:{}", frame.line.unwrap_or(0)))
+            })
+            .collect()
+    }
+
+    pub fn ensure_as_logged(&self, report: &Report, pid: u32, logged: &Chains) -> Result<()> {
+        let mut seen = Chains::new();
+        for group in report.of(pid).flat_map(|opener| &opener.stacks) {
+            if let Some(note) = &group.note {
+                let is_whole = self.notes.iter().any(|it| note.starts_with(it));
+                ensure!(is_whole, "{note:?}");
+            }
+            *seen.entry(self.chain(group)).or_default() += group.outstanding;
+        }
+        ensure_same(&seen, logged)
+    }
+}
+
+pub fn ensure_same(seen: &Chains, logged: &Chains) -> Result<()> {
+    ensure!(
+        seen == logged,
+        "the report has {seen:#?}, the program logged {logged:#?}"
+    );
+    Ok(())
 }

@@ -11,6 +11,9 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::report::Report;
 use crate::{child, gate, place, wait};
 
+/// Stacks are taken of all connects: sampling begins beyond this.
+pub const EVERY_STACK: [&str; 2] = ["--stacks-per-second", "1000000"];
+
 /// The process and what it has written.
 pub struct Tracer {
     child: Child,

@@ -1,51 +1,29 @@
 //! Java stacks: every chain is the one that the program itself saw at its connect.
 
 use anyhow::{Result, ensure};
-use connleak_tests::chains::Chains;
+use connleak_tests::chains::{self, Chains, Dialect};
 use connleak_tests::gate::{self, Need};
 use connleak_tests::java;
 use connleak_tests::report::{FrameKind, Report, StackGroup};
 use connleak_tests::server::RedisServer;
-use connleak_tests::tracer::Tracer;
+use connleak_tests::tracer::{EVERY_STACK, Tracer};
 
-/// Sampling begins beyond this.
-const EVERY_STACK: [&str; 2] = ["--stacks-per-second", "1000000"];
-/// What Java ships with: its frames are there too, and another JDK has others.
-const LIBRARY: [&str; 3] = ["java.", "jdk.", "sun."];
+/// Names as the report has them. What Java ships with is there too, and another JDK has other frames.
+const JAVA: Dialect = Dialect {
+    kind: FrameKind::Java,
+    name: |name| {
+        let is_library = ["java.", "jdk.", "sun."]
+            .iter()
+            .any(|it| name.starts_with(it));
+        (!is_library).then(|| name.to_owned())
+    },
+    notes: &[],
+};
 
-/// The program is up before tracing starts, and connects when it has.
 fn traced(options: &[&str], way: &str, count: u32) -> Result<(Report, u32, Chains)> {
     let server = RedisServer::start()?;
     let (_classes, mut program) = java::start(server.v4(), options, way, count)?;
-    let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
-    let (pid, logged) = program.go()?;
-    Ok((tracer.finish()?, pid, logged))
-}
-
-/// The program's own Java frames of a group, as it logs them.
-fn chain(group: &StackGroup) -> Vec<String> {
-    let frames = group.frames.iter();
-    frames
-        .filter(|frame| frame.kind == FrameKind::Java)
-        .map(|frame| {
-            let name = frame.function.as_deref().unwrap_or("?");
-            format!("{name}:{}", frame.line.unwrap_or(0))
-        })
-        .filter(|frame| !LIBRARY.iter().any(|library| frame.starts_with(library)))
-        .collect()
-}
-
-fn ensure_as_logged(report: &Report, pid: u32, logged: &Chains) -> Result<()> {
-    let mut seen = Chains::new();
-    for group in report.of(pid).flat_map(|opener| &opener.stacks) {
-        ensure!(group.note.is_none(), "{:?}", group.note);
-        *seen.entry(chain(group)).or_default() += group.outstanding;
-    }
-    ensure!(
-        seen == *logged,
-        "the report has {seen:#?}, the program logged {logged:#?}"
-    );
-    Ok(())
+    chains::traced(&server, &mut program)
 }
 
 fn every_chain_is_as_logged(test: &str, options: &[&str], way: &str, count: u32) -> Result<()> {
@@ -53,7 +31,7 @@ fn every_chain_is_as_logged(test: &str, options: &[&str], way: &str, count: u32)
         return Ok(());
     }
     let (report, pid, logged) = traced(options, way, count)?;
-    ensure_as_logged(&report, pid, &logged)
+    JAVA.ensure_as_logged(&report, pid, &logged)
 }
 
 #[test]
@@ -124,7 +102,7 @@ fn a_java_that_starts_while_traced_is_named() -> Result<()> {
     let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
     let (_classes, mut program) = java::start(server.v4(), &[], "late", 3)?;
     let (pid, logged) = program.go()?;
-    ensure_as_logged(&tracer.finish()?, pid, &logged)
+    JAVA.ensure_as_logged(&tracer.finish()?, pid, &logged)
 }
 
 /// There is room for what has run last, and what was compiled before is thrown away.
@@ -144,7 +122,7 @@ fn java_whose_code_is_thrown_away_is_right_or_labelled() -> Result<()> {
     let total: u64 = groups.iter().map(|group| group.outstanding).sum();
     let (whole, cut): (Vec<_>, Vec<_>) = groups.into_iter().partition(|it| it.note.is_none());
     for group in whole {
-        let chain = chain(group);
+        let chain = JAVA.chain(group);
         let left = logged.get_mut(&chain).map_or(0, |count| {
             let taken = group.outstanding.min(*count);
             *count -= taken;
@@ -156,7 +134,7 @@ fn java_whose_code_is_thrown_away_is_right_or_labelled() -> Result<()> {
         );
     }
     for group in &cut {
-        let chain = chain(group);
+        let chain = JAVA.chain(group);
         let note = group.note.as_deref().unwrap_or_default();
         ensure!(note == "stack ends early: the code of a Java frame was gone when it was read");
         let begins_so =
@@ -181,7 +159,7 @@ fn more_frames_than_are_taken_are_told() -> Result<()> {
     for group in report.of(pid).flat_map(|opener| &opener.stacks) {
         let note = group.note.as_deref().unwrap_or_default();
         ensure!(note == "stack ends early: more than 256 frames", "{note:?}");
-        let chain = chain(group);
+        let chain = JAVA.chain(group);
         ensure!(chain.len() > 100, "{chain:?}");
         let is_whole = logged.keys().any(|logged| logged.starts_with(&chain));
         ensure!(is_whole, "{chain:?} is not in {logged:#?}");
@@ -196,7 +174,7 @@ fn ensure_labelled(report: &Report, pid: u32, label: &str) -> Result<()> {
     for group in groups {
         let note = group.note.as_deref().unwrap_or_default();
         ensure!(note.contains(label), "{note:?} does not say {label:?}");
-        ensure!(chain(group).is_empty(), "{:?}", chain(group));
+        ensure!(JAVA.chain(group).is_empty(), "{:?}", JAVA.chain(group));
     }
     Ok(())
 }
@@ -209,10 +187,9 @@ fn a_jvm_that_does_not_describe_itself_labels_the_stack() -> Result<()> {
     }
     let server = RedisServer::start()?;
     let (_jdk, mut program) = java::start_silent(server.v4(), &[], "sync", 1)?;
-    let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
-    let (pid, _) = program.go()?;
+    let (report, pid, _) = chains::traced(&server, &mut program)?;
     let label = "Java frames without name: libjvm.so does not describe itself; --java-perfmap";
-    ensure_labelled(&tracer.finish()?, pid, label)
+    ensure_labelled(&report, pid, label)
 }
 
 #[test]

@@ -1,15 +1,20 @@
 //! Python stacks: every chain is the one that the program itself saw at its connect.
 
 use anyhow::{Context, Result, ensure};
-use connleak_tests::chains::Chains;
+use connleak_tests::chains::{ChainLogger, Chains, Dialect, ensure_same};
 use connleak_tests::gate::{self, Need};
 use connleak_tests::python::{self, Interpreter};
-use connleak_tests::report::{FrameKind, Report, StackGroup};
+use connleak_tests::report::{FrameKind, Report};
 use connleak_tests::server::RedisServer;
-use connleak_tests::tracer::Tracer;
+use connleak_tests::tracer::{EVERY_STACK, Tracer};
 
-/// Sampling begins beyond this.
-const EVERY_STACK: [&str; 2] = ["--stacks-per-second", "1000000"];
+/// Programs log names without the class. On a slow machine the C frames may be left out; the Python
+/// frames never are.
+const PYTHON: Dialect = Dialect {
+    kind: FrameKind::Python,
+    name: |name| Some(name.rsplit('.').next().unwrap_or(name).to_owned()),
+    notes: &["no native frames: too many"],
+};
 
 struct Run {
     /// The interpreter, for messages.
@@ -33,8 +38,13 @@ fn traced_under(pythons: Vec<Interpreter>, way: &str, count: u32) -> Result<(Rep
         programs.push((python.name, program));
     }
     let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
+    let runs = go(&mut programs)?;
+    Ok((tracer.finish()?, runs))
+}
+
+fn go(programs: &mut [(String, ChainLogger)]) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
-    for (name, program) in &mut programs {
+    for (name, program) in programs {
         let (pid, logged) = program.go().with_context(|| name.clone())?;
         runs.push(Run {
             name: name.clone(),
@@ -42,41 +52,13 @@ fn traced_under(pythons: Vec<Interpreter>, way: &str, count: u32) -> Result<(Rep
             logged,
         });
     }
-    Ok((tracer.finish()?, runs))
-}
-
-/// The Python frames of a group as the program logs them: without the class.
-fn chain(group: &StackGroup) -> Vec<String> {
-    let frames = group.frames.iter();
-    frames
-        .filter(|frame| frame.kind == FrameKind::Python)
-        .map(|frame| {
-            let name = frame.function.as_deref().unwrap_or("?");
-            let plain = name.rsplit('.').next().unwrap_or(name);
-            format!("{plain}:{}", frame.line.unwrap_or(0))
-        })
-        .collect()
+    Ok(runs)
 }
 
 fn ensure_as_logged(report: &Report, run: &Run) -> Result<()> {
-    let mut seen = Chains::new();
-    for group in report.of(run.pid).flat_map(|opener| &opener.stacks) {
-        // On a slow machine the C frames may be left out; the Python frames never are.
-        let note = group.note.as_deref().unwrap_or_default();
-        ensure!(
-            note.is_empty() || note.starts_with("no native frames: too many"),
-            "{}: {note:?}",
-            run.name
-        );
-        *seen.entry(chain(group)).or_default() += group.outstanding;
-    }
-    ensure!(
-        seen == run.logged,
-        "{}: the report has {seen:#?}, the program logged {:#?}",
-        run.name,
-        run.logged
-    );
-    Ok(())
+    PYTHON
+        .ensure_as_logged(report, run.pid, &run.logged)
+        .with_context(|| run.name.clone())
 }
 
 fn every_chain_is_as_logged(test: &str, way: &str, count: u32) -> Result<()> {
@@ -131,15 +113,7 @@ fn a_python_that_starts_while_traced_is_named_within_a_second() -> Result<()> {
         let program = python::start(&python, server.v4(), "late", 3)?;
         programs.push((python.name, program));
     }
-    let mut runs = Vec::new();
-    for (name, program) in &mut programs {
-        let (pid, logged) = program.go()?;
-        runs.push(Run {
-            name: name.clone(),
-            pid,
-            logged,
-        });
-    }
+    let runs = go(&mut programs)?;
     let report = tracer.finish()?;
     for run in &runs {
         ensure_as_logged(&report, run)?;
@@ -166,7 +140,7 @@ fn redis_py_is_reported_at_its_caller(test: &str, way: &str) -> Result<()> {
         let mut seen = Chains::new();
         for group in report.of(run.pid).flat_map(|opener| &opener.stacks) {
             ensure!(group.note.is_none(), "{}: {:?}", run.name, group.note);
-            let mut chain = chain(group);
+            let mut chain = PYTHON.chain(group);
             let caller = chain
                 .iter()
                 .position(|frame| frame.starts_with("get_client:"))
@@ -186,12 +160,7 @@ fn redis_py_is_reported_at_its_caller(test: &str, way: &str) -> Result<()> {
             );
             *seen.entry(chain).or_default() += group.outstanding;
         }
-        ensure!(
-            seen == run.logged,
-            "{}: the report has {seen:#?}, the program logged {:#?}",
-            run.name,
-            run.logged
-        );
+        ensure_same(&seen, &run.logged).with_context(|| run.name.clone())?;
     }
     Ok(())
 }

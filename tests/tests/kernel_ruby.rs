@@ -1,53 +1,25 @@
 //! Ruby stacks: every chain is the one that the program itself saw at its connect.
 
 use anyhow::{Result, ensure};
-use connleak_tests::chains::Chains;
+use connleak_tests::chains::{self, Chains, Dialect};
 use connleak_tests::gate::{self, Need};
-use connleak_tests::report::{FrameKind, Report, StackGroup};
+use connleak_tests::report::{FrameKind, Report};
 use connleak_tests::ruby;
 use connleak_tests::server::RedisServer;
-use connleak_tests::tracer::Tracer;
+use connleak_tests::tracer::{EVERY_STACK, Tracer};
 
-/// Sampling begins beyond this.
-const EVERY_STACK: [&str; 2] = ["--stacks-per-second", "1000000"];
+/// A line of the log has names without spaces. On a slow machine the C frames may be left out; the
+/// Ruby frames never are.
+const RUBY: Dialect = Dialect {
+    kind: FrameKind::Ruby,
+    name: |name| Some(name.replace(' ', "_")),
+    notes: &["no native frames: too many"],
+};
 
-/// The program is up before tracing starts, and connects when it has.
 fn traced(way: &str, count: u32) -> Result<(Report, u32, Chains)> {
     let server = RedisServer::start()?;
     let mut program = ruby::start(server.v4(), way, count)?;
-    let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
-    let (pid, logged) = program.go()?;
-    Ok((tracer.finish()?, pid, logged))
-}
-
-/// The Ruby frames of a group, as the program logs them.
-fn chain(group: &StackGroup) -> Vec<String> {
-    let frames = group.frames.iter();
-    frames
-        .filter(|frame| frame.kind == FrameKind::Ruby)
-        .map(|frame| {
-            let name = frame.function.as_deref().unwrap_or("?").replace(' ', "_");
-            format!("{name}:{}", frame.line.unwrap_or(0))
-        })
-        .collect()
-}
-
-fn ensure_as_logged(report: &Report, pid: u32, logged: &Chains) -> Result<()> {
-    let mut seen = Chains::new();
-    for group in report.of(pid).flat_map(|opener| &opener.stacks) {
-        // On a slow machine the C frames may be left out; the Ruby frames never are.
-        let note = group.note.as_deref().unwrap_or_default();
-        ensure!(
-            note.is_empty() || note.starts_with("no native frames: too many"),
-            "{note:?}"
-        );
-        *seen.entry(chain(group)).or_default() += group.outstanding;
-    }
-    ensure!(
-        seen == *logged,
-        "the report has {seen:#?}, the program logged {logged:#?}"
-    );
-    Ok(())
+    chains::traced(&server, &mut program)
 }
 
 fn every_chain_is_as_logged(test: &str, way: &str, count: u32) -> Result<()> {
@@ -55,7 +27,7 @@ fn every_chain_is_as_logged(test: &str, way: &str, count: u32) -> Result<()> {
         return Ok(());
     }
     let (report, pid, logged) = traced(way, count)?;
-    ensure_as_logged(&report, pid, &logged)
+    RUBY.ensure_as_logged(&report, pid, &logged)
 }
 
 #[test]
@@ -94,7 +66,7 @@ fn a_ruby_that_starts_while_traced_is_named_within_a_second() -> Result<()> {
     // It waits a second before it connects.
     let mut program = ruby::start(server.v4(), "late", 3)?;
     let (pid, logged) = program.go()?;
-    ensure_as_logged(&tracer.finish()?, pid, &logged)
+    RUBY.ensure_as_logged(&tracer.finish()?, pid, &logged)
 }
 
 #[test]
@@ -107,7 +79,7 @@ fn more_frames_than_are_taken_are_told() -> Result<()> {
     for group in report.of(pid).flat_map(|opener| &opener.stacks) {
         let note = group.note.as_deref().unwrap_or_default();
         ensure!(note == "stack ends early: more than 64 frames", "{note:?}");
-        let chain = chain(group);
+        let chain = RUBY.chain(group);
         // Two of the 64 are written in C: TCPSocket.new and its initialize.
         ensure!(chain.len() == 62, "{chain:?}");
         let is_whole = logged.keys().any(|logged| logged.starts_with(&chain));
@@ -123,15 +95,13 @@ fn is_labelled(test: &str, way: &str, version: (u32, u32), label: &str) -> Resul
     }
     let server = RedisServer::start()?;
     let (_dir, mut program) = ruby::start_fake(server.v4(), way, version)?;
-    let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
-    let (pid, _) = program.go()?;
-    let report = tracer.finish()?;
+    let (report, pid, _) = chains::traced(&server, &mut program)?;
     let groups: Vec<_> = report.of(pid).flat_map(|opener| &opener.stacks).collect();
     ensure!(!groups.is_empty(), "nothing was reported");
     for group in groups {
         let note = group.note.as_deref().unwrap_or_default();
         ensure!(note.contains(label), "{note:?} does not say {label:?}");
-        for frame in chain(group) {
+        for frame in RUBY.chain(group) {
             // Whatever says that it is a name of a kibibyte or less.
             let is_bounded = frame.ends_with(":0") && frame.chars().count() <= 1_024 + 2;
             ensure!(is_bounded, "{frame:?}");

@@ -9,12 +9,10 @@ use connleak_tests::gate::{self, Need};
 use connleak_tests::languages::LeakingClient;
 use connleak_tests::report::{Report, StackGroup};
 use connleak_tests::server::RedisServer;
-use connleak_tests::tracer::Tracer;
+use connleak_tests::tracer::{EVERY_STACK, Tracer};
 use connleak_tests::{node, place};
 
 const PATHS: u64 = 20;
-/// Sampling begins beyond this.
-const EVERY_STACK: [&str; 2] = ["--stacks-per-second", "1000000"];
 
 /// The report of `node_paths.js`, each path taken so often.
 fn traced(way: &str, count: u64) -> Result<(Report, u32)> {
