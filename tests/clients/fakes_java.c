@@ -9,7 +9,6 @@
  * Says `up`, waits for a line, connects; then `ready`.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdint.h>
@@ -19,8 +18,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define FRAME __attribute__((noipa))
-#define KEEP_FRAME __asm__ volatile("" ::: "memory")
+#include "get_client.h"
+
 #define ENTRIES (1 << 20)
 
 /* VMStructEntry, runtime/vmStructs.hpp. */
@@ -52,23 +51,6 @@ struct array {
 };
 
 static void *library;
-
-static void must(int holds, const char *what)
-{
-	if (!holds) {
-		perror(what);
-		exit(1);
-	}
-}
-
-FRAME void get_client(const char *address, int port)
-{
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	must(inet_pton(AF_INET, address, &to.sin_addr) == 1, "inet_pton");
-	must(connect(fd, (struct sockaddr *)&to, sizeof to) == 0, "connect");
-	KEEP_FRAME;
-}
 
 static struct entry **entries(void)
 {
@@ -144,9 +126,9 @@ int main(int argc, char **argv)
 	puts("up");
 	fflush(stdout);
 	must(getchar() != EOF, "stdin");
-	void (*call)(const char *, int, int, void *) = (void *)(page + 2048);
+	void (*call)(int, const char *, int, void *) = (void *)(page + 2048);
 	for (int i = 0; i < atoi(argv[5]); i++)
-		call(argv[3], atoi(argv[4]), 0, get_client);
+		call(socket(AF_INET, SOCK_STREAM, 0), argv[3], atoi(argv[4]), get_client);
 	puts("ready");
 	fflush(stdout);
 	while (getchar() != EOF)

@@ -7,7 +7,6 @@
  * Says `up`, waits for a line, connects; then `pid N` and `ready`.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,8 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FRAME __attribute__((noipa))
-#define KEEP_FRAME __asm__ volatile("" ::: "memory")
+#include "get_client.h"
+
 #define FRAMES 100
 #define FRAME_WORDS 8
 #define LIES 6
@@ -28,23 +27,6 @@ __thread uint64_t *volatile ruby_current_ec;
 
 static uint64_t machine[16], thread[16], execution[16], stack[FRAMES * FRAME_WORDS];
 static uint64_t lies[LIES][64];
-
-static void must(int holds, const char *what)
-{
-	if (!holds) {
-		perror(what);
-		exit(1);
-	}
-}
-
-FRAME void get_client(const char *address, int port)
-{
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	must(inet_pton(AF_INET, address, &to.sin_addr) == 1, "inet_pton");
-	must(connect(fd, (struct sockaddr *)&to, sizeof to) == 0, "connect");
-	KEEP_FRAME;
-}
 
 /* Offsets of Ruby 3.1. */
 static void lie(void)
@@ -92,7 +74,7 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	must(getchar() != EOF, "stdin");
 	for (int i = 0; i < atoi(argv[4]); i++)
-		get_client(argv[1], atoi(argv[2]));
+		get_client(socket(AF_INET, SOCK_STREAM, 0), argv[1], atoi(argv[2]));
 	printf("pid %d\nready\n", getpid());
 	fflush(stdout);
 	while (getchar() != EOF)

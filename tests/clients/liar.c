@@ -7,7 +7,6 @@
  *   jit      connects from code of its own making, with FILE moved to where its perf map belongs
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -20,24 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define FRAME __attribute__((noipa))
-#define KEEP_FRAME __asm__ volatile("" ::: "memory")
-
-static void must(int holds, const char *what)
-{
-	if (!holds) {
-		perror(what);
-		exit(1);
-	}
-}
-
-FRAME void get_client(int fd, const char *address, int port)
-{
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
-	must(inet_pton(AF_INET, address, &to.sin_addr) == 1, "inet_pton");
-	must(connect(fd, (struct sockaddr *)&to, sizeof to) == 0, "connect");
-	KEEP_FRAME;
-}
+#include "get_client.h"
 
 static void map_garbage(const char *path)
 {

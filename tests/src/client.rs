@@ -155,7 +155,8 @@ pub fn compile_all(dir: &Path) -> Result<()> {
         let Some(name) = source.file_stem() else {
             continue;
         };
-        if source.is_dir() {
+        // Headers are compiled into what includes them.
+        if source.is_dir() || source.extension().is_some_and(|e| e == "h") {
             continue;
         }
         if source.extension().is_none_or(|e| e != "c") {
