@@ -1,9 +1,9 @@
-//! What the daemon costs and how soon it speaks: figures to read, nothing that judges them.
+//! What a daemon at rest costs: figures to read, nothing that judges them.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use std::fs;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use connleak_tests::daemon::{Daemon, Home};
@@ -15,17 +15,11 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Until the tables for naming stacks are given back.
 const SETTLES: Duration = Duration::from_secs(25);
 const CONNECTIONS: usize = 100;
-const CROSSINGS: usize = 50;
-
-fn main() -> Result<()> {
-    idle()?;
-    level()
-}
 
 /// CPU by /proc/PID/task/*/schedstat: nanoseconds, and none of the time a busy machine let it wait.
 /// Both ends of the connections are here, so that their level is CRITICAL: nothing is at rest that
 /// a daemon may not let rest.
-fn idle() -> Result<()> {
+fn main() -> Result<()> {
     let redis = RedisServer::start()?;
     let home = Home::new()?;
     home.configure(redis.port(), "", "")?;
@@ -67,37 +61,6 @@ fn idle() -> Result<()> {
     let resident = daemon.status()?["resident_bytes"].as_f64();
     let resident = resident.context("resident_bytes")? / f64::from(1 << 20);
     println!("    resident {resident:.1} MiB (target 40 MiB)");
-    Ok(())
-}
-
-/// From before connect to the line with the level, as its reader saw it.
-fn level() -> Result<()> {
-    let redis = RedisServer::start()?;
-    let home = Home::new()?;
-    home.configure(redis.port(), "", "")?;
-    let daemon = home.start()?;
-    daemon.says("redis is up")?;
-    let below: Vec<TcpStream> = (0..12)
-        .map(|_| TcpStream::connect(redis.v4()))
-        .collect::<std::io::Result<_>>()?;
-    let mut took = Vec::new();
-    for crossing in 1..=CROSSINGS {
-        counted(&daemon, 2 * below.len())?;
-        let began = Instant::now();
-        let crossed = TcpStream::connect(redis.v4())?;
-        let line = wait::until("the level to be said", || {
-            daemon.nth("HEALTHY -> WARNING", crossing)
-        })?;
-        took.push(line.at.duration_since(began));
-        drop(crossed);
-    }
-    took.sort();
-    println!(
-        "from the connect that crosses to the logged level (hold 0), {CROSSINGS} times: \
-         median {:.2} ms, worst {:.2} ms (target 100 ms)",
-        took[took.len() / 2].as_secs_f64() * 1e3,
-        took[took.len() - 1].as_secs_f64() * 1e3
-    );
     Ok(())
 }
 

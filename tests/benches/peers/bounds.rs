@@ -3,7 +3,10 @@
 use serde::Serialize;
 
 use crate::figures::{Figures, Quantity};
-use crate::side::{CONNLEAK, EMPTY, NETSTAT, NOBODY, SS, TCPLIFE, USTACK_COUNT};
+use crate::side::{
+    CONNLEAK, DAEMON, DAEMON_AFFINITY, DAEMON_CPUSET, EMPTY, NETSTAT, NOBODY, SS, TCPLIFE,
+    USTACK_COUNT,
+};
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Bound {
@@ -69,12 +72,18 @@ const RATIOS: [(&str, Quantity, &str, &str, Limit); 8] = [
     ("standing", Quantity::List, NETSTAT, CONNLEAK, AtLeast(20.0)),
 ];
 
-/// Figures of connleak that stand for themselves.
-const FIGURES: [(&str, Quantity, f64); 4] = [
-    ("churn", Quantity::Lost, 0.0),
-    ("standing", Quantity::KernelBytes, 400.0),
-    ("standing", Quantity::ProcessBytes, 400.0),
-    ("start", Quantity::Attached, 300.0),
+/// Workload, side and quantity that stand for themselves, and the most they may be.
+const FIGURES: [(&str, &str, Quantity, f64); 9] = [
+    ("churn", CONNLEAK, Quantity::Lost, 0.0),
+    // Those of the other processes of the machine.
+    ("traffic", CONNLEAK, Quantity::RunsPerMillion, 50.0),
+    ("standing", CONNLEAK, Quantity::KernelBytes, 400.0),
+    ("standing", CONNLEAK, Quantity::ProcessBytes, 400.0),
+    ("standing", CONNLEAK, Quantity::RestCpu, 1.0),
+    ("promptness", DAEMON, Quantity::Told, 100.0),
+    ("start", CONNLEAK, Quantity::Attached, 300.0),
+    ("pinned", DAEMON_AFFINITY, Quantity::Strays, 0.0),
+    ("pinned", DAEMON_CPUSET, Quantity::Strays, 0.0),
 ];
 
 /// The bounds on what was measured.
@@ -94,13 +103,15 @@ pub(crate) fn check(figures: &Figures) -> Vec<Bound> {
                 at_most,
             })
         });
-    let alone = FIGURES.iter().filter_map(|(workload, quantity, most)| {
-        Some(Bound {
-            says: format!("{workload}: {}", quantity.name()),
-            measured: figures.median(workload, CONNLEAK, *quantity)?,
-            at_least: None,
-            at_most: Some(*most),
-        })
-    });
+    let alone = FIGURES
+        .iter()
+        .filter_map(|(workload, side, quantity, most)| {
+            Some(Bound {
+                says: format!("{workload}: {}, {side}", quantity.name()),
+                measured: figures.median(workload, side, *quantity)?,
+                at_least: None,
+                at_most: Some(*most),
+            })
+        });
     ratios.chain(alone).collect()
 }

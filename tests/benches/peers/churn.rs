@@ -18,19 +18,17 @@ use crate::side::{CONNLEAK, Side};
 const COST_ROUNDS: u32 = 3;
 /// What a side does after the load is still its cost.
 const AFTERMATH: Duration = Duration::from_millis(500);
-/// Pipelined requests of a turn, for each connection of a turn of churn.
-const REQUESTS_PER_CONNECTION: u32 = 60;
 
 pub(crate) fn churn(plan: &Plan, figures: &mut Figures) -> Result<()> {
     let server = RedisServer::start()?;
-    let sides = [
-        Side::nobody(),
-        Side::connleak(server.port())?,
+    let mut sides = vec![Side::nobody(), Side::connleak(server.port())?];
+    sides.extend(families(server.port())?);
+    sides.extend([
         Side::pid_count(server.port()),
         Side::ustack_count(server.port()),
         Side::tcplife(),
         Side::tcpstates(),
-    ];
+    ]);
     let workload = "churn";
     for round in 1..=plan.rounds {
         for side in &sides {
@@ -39,11 +37,11 @@ pub(crate) fn churn(plan: &Plan, figures: &mut Figures) -> Result<()> {
             let before_us = watching.own_cpu_us();
             let speed = load::churn(server.port(), plan.connections)?;
             thread::sleep(AFTERMATH);
-            figures.add(workload, side.name, Quantity::Requests, speed);
+            figures.add(workload, &side.name, Quantity::Requests, speed);
             if watching.pid().is_some() {
                 let cpu_us = watching.own_cpu_us() - before_us;
                 let each = cpu_us / f64::from(plan.connections);
-                figures.add(workload, side.name, Quantity::OwnCpuPerConnection, each);
+                figures.add(workload, &side.name, Quantity::OwnCpuPerConnection, each);
             }
         }
     }
@@ -53,7 +51,7 @@ pub(crate) fn churn(plan: &Plan, figures: &mut Figures) -> Result<()> {
             eprintln!("peers: {workload}, cost {round} {}", side.name);
             let spent = cost(side, || load::churn(server.port(), plan.connections))?;
             let each_us = spent.ns as f64 / 1000.0 / f64::from(plan.connections);
-            figures.add(workload, side.name, Quantity::KernelPerConnection, each_us);
+            figures.add(workload, &side.name, Quantity::KernelPerConnection, each_us);
         }
     }
     let lost = lost_events(&server, plan.connections)?;
@@ -61,19 +59,21 @@ pub(crate) fn churn(plan: &Plan, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn traffic(plan: &Plan, figures: &mut Figures) -> Result<()> {
-    let server = RedisServer::start()?;
-    let sides = [Side::nobody(), Side::connleak(server.port())?];
-    for round in 1..=plan.rounds {
-        for side in &sides {
-            eprintln!("peers: traffic {round}/{} {}", plan.rounds, side.name);
-            let _watching = side.start()?;
-            let count = plan.connections.saturating_mul(REQUESTS_PER_CONNECTION);
-            let speed = load::traffic(server.port(), count)?;
-            figures.add("traffic", side.name, Quantity::Requests, speed);
+/// connleak with each family of probes, where the kernel has more than tracepoints; where it has
+/// not, they are what connleak takes by itself.
+fn families(port: u16) -> Result<Vec<Side>> {
+    let mut sides = Vec::new();
+    for family in ["fentry", "kprobe"] {
+        let side = Side::connleak_with(family, port)?;
+        match side.start() {
+            Ok(_watching) => sides.push(side),
+            Err(_) => eprintln!("peers: {} is left out: not with this kernel", side.name),
         }
     }
-    Ok(())
+    if !sides.is_empty() {
+        sides.push(Side::connleak_with("tracepoint", port)?);
+    }
+    Ok(sides)
 }
 
 pub(crate) fn other_ports(plan: &Plan, figures: &mut Figures) -> Result<()> {
@@ -86,7 +86,7 @@ pub(crate) fn other_ports(plan: &Plan, figures: &mut Figures) -> Result<()> {
             eprintln!("peers: other ports {round} {}", side.name);
             let spent = cost(side, || load::churn(server.port(), plan.connections))?;
             let each = spent.ns as f64 / spent.runs.max(1) as f64;
-            figures.add("other ports", side.name, Quantity::KernelPerEvent, each);
+            figures.add("other ports", &side.name, Quantity::KernelPerEvent, each);
         }
     }
     Ok(())

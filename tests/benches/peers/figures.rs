@@ -12,6 +12,9 @@ pub(crate) enum Quantity {
     KernelPerConnection,
     #[serde(rename = "kernel_ns_per_event")]
     KernelPerEvent,
+    /// Of requests on connections that stay open.
+    #[serde(rename = "program_runs_per_million_requests")]
+    RunsPerMillion,
     /// User and system time of the side's process.
     #[serde(rename = "own_cpu_us_per_connection")]
     OwnCpuPerConnection,
@@ -27,6 +30,14 @@ pub(crate) enum Quantity {
     RestCpu,
     #[serde(rename = "attached_ms")]
     Attached,
+    /// From the connection that crosses a threshold to the line that says so.
+    #[serde(rename = "told_ms")]
+    Told,
+    /// How often a thread of the side was put on a CPU that is set apart, or woken there.
+    #[serde(rename = "strays")]
+    Strays,
+    #[serde(rename = "reconcile_cpu_ms")]
+    ReconcileCpu,
 }
 
 impl Quantity {
@@ -35,6 +46,7 @@ impl Quantity {
             Self::Requests => "requests a second",
             Self::KernelPerConnection => "kernel us a connection",
             Self::KernelPerEvent => "kernel ns an event",
+            Self::RunsPerMillion => "program runs a million requests",
             Self::OwnCpuPerConnection => "own CPU us a connection",
             Self::Lost => "lost events",
             Self::List => "list with owners, ms",
@@ -42,6 +54,9 @@ impl Quantity {
             Self::ProcessBytes => "process bytes a socket",
             Self::RestCpu => "CPU at rest, ms a second",
             Self::Attached => "start to attached, ms",
+            Self::Told => "crossing to word, ms",
+            Self::Strays => "times on a CPU set apart",
+            Self::ReconcileCpu => "a reconcile's CPU, ms",
         }
     }
 }

@@ -10,14 +10,18 @@
 
 mod bounds;
 mod churn;
+mod cpus;
 mod figures;
 mod load;
 mod machine;
 mod page;
+mod pinned;
 mod programs;
+mod promptness;
 mod side;
 mod standing;
 mod start;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -55,12 +59,14 @@ impl Plan {
 type Workload = fn(&Plan, &mut Figures) -> Result<()>;
 
 /// What is done to the machine while it is watched, by name.
-const WORKLOADS: [(&str, Workload); 5] = [
+const WORKLOADS: [(&str, Workload); 7] = [
     ("churn", churn::churn),
-    ("traffic", churn::traffic),
+    ("traffic", traffic::run),
     ("other-ports", churn::other_ports),
     ("standing", standing::run),
+    ("promptness", promptness::run),
     ("start", start::run),
+    ("pinned", pinned::run),
 ];
 
 fn main() -> Result<ExitCode> {

@@ -20,6 +20,11 @@ pub(crate) const PID_COUNT: &str = "bpftrace count by pid";
 pub(crate) const EMPTY: &str = "empty program";
 pub(crate) const SS: &str = "ss -tnp";
 pub(crate) const NETSTAT: &str = "netstat -tnp";
+pub(crate) const NETSTAT_2_S: &str = "netstat every 2 s";
+pub(crate) const NETSTAT_30_S: &str = "netstat every 30 s";
+pub(crate) const DAEMON: &str = "connleak daemon";
+pub(crate) const DAEMON_AFFINITY: &str = "connleak daemon, CPUAffinity";
+pub(crate) const DAEMON_CPUSET: &str = "connleak daemon, cpuset";
 
 const ATTACHED_WITHIN: Duration = Duration::from_secs(30);
 /// No program more for so long: the side has attached all it has.
@@ -30,14 +35,14 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// How to start one.
 pub(crate) struct Side {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     command: Option<Vec<String>>,
 }
 
 impl Side {
     pub(crate) fn nobody() -> Self {
         Self {
-            name: NOBODY,
+            name: NOBODY.to_owned(),
             command: None,
         }
     }
@@ -45,6 +50,14 @@ impl Side {
     /// With default settings, stacks included, as somebody would start it.
     pub(crate) fn connleak(port: u16) -> Result<Self> {
         Self::connleak_at(&[&format!("--port={port}")])
+    }
+
+    /// With one family of probes forced.
+    pub(crate) fn connleak_with(family: &str, port: u16) -> Result<Self> {
+        let options = [format!("--probes={family}"), format!("--port={port}")];
+        let mut side = Self::connleak_at(&options.each_ref().map(String::as_str))?;
+        side.name = format!("{CONNLEAK}, {family}");
+        Ok(side)
     }
 
     /// With the ports among the options.
@@ -81,9 +94,9 @@ impl Side {
         Self::of(EMPTY, &["bpftrace", "-e", script])
     }
 
-    fn of(name: &'static str, command: &[&str]) -> Self {
+    fn of(name: &str, command: &[&str]) -> Self {
         Self {
-            name,
+            name: name.to_owned(),
             command: Some(command.iter().map(|&word| word.to_owned()).collect()),
         }
     }
@@ -106,7 +119,7 @@ impl Side {
         let spawned = command.spawn();
         let mut child = spawned.with_context(|| format!("failed to start {words:?}"))?;
         let mut stderr = BufReader::new(child.stderr.take().context("stderr is piped")?);
-        if self.name == CONNLEAK {
+        if self.name.starts_with(CONNLEAK) {
             // It says when it traces; the others are watched.
             stderr.read_line(&mut String::new())?;
         }

@@ -82,6 +82,8 @@ fn refuse(error: &clap::Error) -> ExitCode {
 fn dispatch(args: Args) -> Result<ExitCode> {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
+            // Those it has for a look-up of a name; every thread of ours says whose it is.
+            .thread_name("connleak-blocking")
             .enable_all()
             .build()
     };

@@ -65,7 +65,7 @@ impl Writer {
             say: Box::new(say),
         };
         let thread = thread::Builder::new()
-            .name("history".to_owned())
+            .name("connleak-history".to_owned())
             .spawn(move || keeper.run(&received))?;
         Ok(Self {
             entries: Some(entries),
