@@ -6,15 +6,14 @@ use std::{
     cell::Cell,
     io,
     marker::PhantomData,
+    mem::transmute,
     os::fd::{AsFd, AsRawFd},
 };
 
 use aya::{
     Ebpf,
-    maps::{Map, MapData},
     programs::{ProgramError, ProgramFd, RawTracePoint},
 };
-use memmap2::{MmapOptions, MmapRaw};
 use tracer_ebpf::abi::{
     ask::{self, ARGUMENTS, Answer},
     socket::{OpenerCounts, OpenerKey, SocketRecord},
@@ -22,6 +21,7 @@ use tracer_ebpf::abi::{
 
 use super::{
     error::{KernelError, root_cause},
+    mapped::Mapped,
     maps::take_map,
     syscall::bpf,
 };
@@ -50,29 +50,22 @@ const _: () = {
     assert!(size_of::<TestRun>() == 72);
 };
 
+const ANSWER_WORDS: usize = size_of::<Answer>() / size_of::<u64>();
+
 pub(super) struct Asking {
     program: ProgramFd,
-    answer: MmapRaw,
-    _map: MapData,
+    answer: Mapped<ANSWER_WORDS>,
     /// One question at a time: the next one overwrites the answer.
     _not_sync: PhantomData<Cell<()>>,
 }
 
 impl Asking {
     pub(super) fn load(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
-        let refused = |cause: String| KernelError::map("ANSWER", cause);
-        let Map::Array(map) = take_map(ebpf, "ANSWER")? else {
-            return Err(refused("it is no array".to_owned()));
-        };
-        let program = load(ebpf).map_err(|error| refused(root_cause(&error)))?;
-        let answer = MmapOptions::new()
-            .len(size_of::<Answer>())
-            .map_raw_read_only(map.fd().as_fd().as_raw_fd())
-            .map_err(|error| refused(error.to_string()))?;
+        let map = take_map(ebpf, "ANSWER")?;
+        let program = load(ebpf).map_err(|error| KernelError::map("ANSWER", root_cause(&error)))?;
         Ok(Self {
             program,
-            answer,
-            _map: map,
+            answer: Mapped::to_read(map, "ANSWER", 1)?,
             _not_sync: PhantomData,
         })
     }
@@ -96,10 +89,10 @@ impl Asking {
             .map(|_| ())
     }
 
+    /// The kernel side writes it only while `run` waits for it, and no other thread has us.
     fn answer(&self) -> Answer {
-        // SAFETY: it is mapped, a page is aligned for it, and any bytes are a value. The kernel
-        // side writes it only while `run` waits for it, and no other thread has us.
-        unsafe { self.answer.as_ptr().cast::<Answer>().read_volatile() }
+        // SAFETY: of the same size, integers and byte arrays only: any bytes are a value.
+        unsafe { transmute::<[u64; ANSWER_WORDS], Answer>(self.answer.read(0)) }
     }
 
     /// Was there such an entry?

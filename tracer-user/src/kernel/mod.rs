@@ -10,6 +10,7 @@ mod ended;
 mod error;
 mod iterators;
 mod load;
+mod mapped;
 mod maps;
 mod misses;
 mod offsets;

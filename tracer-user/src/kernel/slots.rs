@@ -3,18 +3,16 @@
 
 use std::{
     mem::{offset_of, replace, transmute},
-    os::fd::{AsFd, AsRawFd},
     sync::atomic::{AtomicU64, Ordering, fence},
 };
 
-use aya::maps::{Map, MapData};
-use memmap2::{MmapOptions, MmapRaw};
+use aya::maps::Map;
 use tracer_ebpf::abi::{
     slot::{self, LEAVING, SLOTS_MAX},
     socket::{SEEDED, SocketRecord, TrackedSocket},
 };
 
-use super::{error::KernelError, support};
+use super::{error::KernelError, mapped::Mapped, support};
 
 /// Sockets for each slot there may be.
 const SOCKETS_EACH: u32 = 8;
@@ -39,38 +37,26 @@ pub(super) fn beside(max_sockets: u32) -> u32 {
 }
 
 pub(super) struct Slots {
-    keys: Mapped,
-    records: Mapped,
+    keys: Mapped<1>,
+    records: Mapped<WORDS>,
     /// What each slot in use was at the last look: its key, and when its record last changed.
     seen: Vec<(u64, u64)>,
-    /// Programs that are loaded later name the maps by their descriptors.
-    _maps: Vec<MapData>,
 }
-
-/// Words that the kernel side reads and writes too.
-struct Mapped(MmapRaw);
 
 impl Slots {
     /// Of the slots that `keys` and `records` have, `count` are in use.
     pub(super) fn map(keys: Map, records: Map, count: u32) -> Result<Self, KernelError> {
         let slots = count.max(1) as usize;
-        let (keys, keys_map) = mapped(keys, slots * size_of::<u64>(), "SLOT_KEYS")?;
-        let bytes = slots * size_of::<TrackedSocket>();
-        let (records, records_map) = mapped(records, bytes, "SLOTS")?;
-        Ok(Self::of_memory(
-            keys,
-            records,
-            count,
-            vec![keys_map, records_map],
-        ))
+        let keys = Mapped::to_write(keys, "SLOT_KEYS", slots)?;
+        let records = Mapped::to_write(records, "SLOTS", slots)?;
+        Ok(Self::of_memory(keys, records, count))
     }
 
-    fn of_memory(keys: MmapRaw, records: MmapRaw, count: u32, maps: Vec<MapData>) -> Self {
+    fn of_memory(keys: Mapped<1>, records: Mapped<WORDS>, count: u32) -> Self {
         Self {
-            keys: Mapped(keys),
-            records: Mapped(records),
+            keys,
+            records,
             seen: vec![(0, 0); count as usize],
-            _maps: maps,
         }
     }
 
@@ -156,11 +142,11 @@ impl Slots {
     }
 
     fn key(&self, index: usize) -> &AtomicU64 {
-        &self.keys.words::<1>(index)[0]
+        &self.keys.value(index)[0]
     }
 
     fn words(&self, index: usize) -> &[AtomicU64; WORDS] {
-        self.records.words(index)
+        self.records.value(index)
     }
 
     fn is_vacant(&self, index: usize) -> bool {
@@ -185,27 +171,6 @@ impl Slots {
         }
         None
     }
-}
-
-impl Mapped {
-    /// What the slot at `index` has, of `N` words.
-    fn words<const N: usize>(&self, index: usize) -> &[AtomicU64; N] {
-        assert!((index + 1) * N * size_of::<u64>() <= self.0.len());
-        // SAFETY: within the mapping, as was just asserted, and a page is aligned for it. The kernel
-        // side writes here in place and at any time, no more than a word at once.
-        unsafe { &*self.0.as_ptr().cast::<[AtomicU64; N]>().add(index) }
-    }
-}
-
-fn mapped(map: Map, bytes: usize, name: &'static str) -> Result<(MmapRaw, MapData), KernelError> {
-    let Map::Array(map) = map else {
-        return Err(KernelError::map(name, "it is no array"));
-    };
-    let memory = MmapOptions::new()
-        .len(bytes)
-        .map_raw(map.fd().as_fd().as_raw_fd())
-        .map_err(|error| KernelError::map(name, error))?;
-    Ok((memory, map))
 }
 
 /// include/uapi/linux/membarrier.h
@@ -236,12 +201,8 @@ mod tests {
     const ADDRESS: u64 = 0xffff_8881_0000_1000;
 
     fn slots(count: u32) -> Slots {
-        let zeros = |bytes: usize| {
-            let memory = MmapOptions::new().len(bytes).map_anon();
-            MmapRaw::from(memory.expect("memory"))
-        };
-        let records = zeros(count as usize * size_of::<TrackedSocket>());
-        Slots::of_memory(zeros(count as usize * 8), records, count, Vec::new())
+        let (keys, records) = (Mapped::zeros(count as usize), Mapped::zeros(count as usize));
+        Slots::of_memory(keys, records, count)
     }
 
     /// As the kernel side does when a socket at `address` ends, and when one begins there.
