@@ -4,51 +4,21 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::model::{Config, Unit, Verdicts, Watch};
+use super::problem::{Block, Problem, Step};
 use super::redis::{Probe, Redis};
 use super::rung::Rung;
 use super::site::SiteRule;
-
-/// A step of the way to a value in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    Key(&'static str),
-    Index(usize),
-}
-
-/// What is wrong, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub path: Vec<Step>,
-    pub message: String,
-}
-
-/// Collects the problems of one block.
-struct Block<'a> {
-    path: Vec<Step>,
-    problems: &'a mut Vec<Problem>,
-}
-
-impl Block<'_> {
-    fn require(&mut self, holds: bool, key: &'static str, message: impl FnOnce() -> String) {
-        if !holds {
-            let path = self.path.iter().cloned().chain([Step::Key(key)]).collect();
-            self.problems.push(Problem {
-                path,
-                message: message(),
-            });
-        }
-    }
-}
+use super::unit_name::check_unit_name;
 
 pub(super) fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut ports = BTreeSet::new();
-    let mut root = block(Vec::new(), &mut problems);
+    let mut root = Block::at(Vec::new(), &mut problems);
     root.require(!config.watch.0.is_empty(), "watch", || {
         "no port is watched".to_owned()
     });
     for (index, watch) in config.watch.0.iter().enumerate() {
-        let mut block = block(vec![Step::Key("watch"), Step::Index(index)], &mut problems);
+        let mut block = Block::at(vec![Step::Key("watch"), Step::Index(index)], &mut problems);
         block.require(ports.insert(watch.port), "port", || {
             format!("port {} is watched twice", watch.port)
         });
@@ -56,7 +26,7 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     }
     let mut names = BTreeSet::new();
     for (index, unit) in config.unit.iter().enumerate() {
-        let mut block = block(vec![Step::Key("unit"), Step::Index(index)], &mut problems);
+        let mut block = Block::at(vec![Step::Key("unit"), Step::Index(index)], &mut problems);
         block.require(names.insert(&unit.name), "name", || {
             format!("unit \"{}\" is there twice", unit.name)
         });
@@ -64,32 +34,31 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     }
     let mut names = BTreeSet::new();
     for (index, probe) in config.probe.0.iter().enumerate() {
-        let mut block = block(vec![Step::Key("probe"), Step::Index(index)], &mut problems);
+        let mut block = Block::at(vec![Step::Key("probe"), Step::Index(index)], &mut problems);
         block.require(names.insert(&probe.name), "name", || {
             format!("probe \"{}\" is there twice", probe.name)
         });
         check_probe(&mut block, probe);
     }
     check_sites(&config.site, &mut problems);
-    check_policy(&mut block(vec![Step::Key("policy")], &mut problems), config);
+    check_policy(
+        &mut Block::at(vec![Step::Key("policy")], &mut problems),
+        config,
+    );
     check_verdicts(
-        &mut block(vec![Step::Key("verdict")], &mut problems),
+        &mut Block::at(vec![Step::Key("verdict")], &mut problems),
         &config.verdict,
     );
     check_redis(
-        &mut block(vec![Step::Key("redis")], &mut problems),
+        &mut Block::at(vec![Step::Key("redis")], &mut problems),
         &config.redis,
     );
     check_history(
-        &mut block(vec![Step::Key("history")], &mut problems),
+        &mut Block::at(vec![Step::Key("history")], &mut problems),
         &config.history,
     );
     check_rest(config, &mut problems);
     problems
-}
-
-fn block(path: Vec<Step>, problems: &mut Vec<Problem>) -> Block<'_> {
-    Block { path, problems }
 }
 
 fn check_order(block: &mut Block<'_>, warning: u32, leak: u32, critical: u32) {
@@ -155,53 +124,6 @@ fn check_unit(block: &mut Block<'_>, unit: &Unit) {
     block.require(absolute, "exec", || {
         "the command must be an absolute path".to_owned()
     });
-}
-
-/// systemd's own rule for unit names (`unit_name_is_valid`), templates without instance excluded.
-pub fn check_unit_name(name: &str) -> Result<(), String> {
-    const TYPES: [&str; 11] = [
-        "service",
-        "socket",
-        "target",
-        "device",
-        "mount",
-        "automount",
-        "swap",
-        "timer",
-        "path",
-        "slice",
-        "scope",
-    ];
-    let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
-    let Some((stem, suffix)) = name.rsplit_once('.') else {
-        return Err(format!(
-            "bad unit name \"{name}\": it has no type; \"{name}.service\"?"
-        ));
-    };
-    if !TYPES.contains(&suffix) {
-        return Err(format!(
-            "bad unit name \"{name}\": \".{suffix}\" is no unit type; \".service\"?"
-        ));
-    }
-    if let Some(bad) = stem.chars().find(|c| !allowed(*c)) {
-        return Err(format!(
-            "bad unit name \"{name}\": {bad:?} is not allowed in it"
-        ));
-    }
-    if stem.is_empty() || stem.starts_with('@') || name.len() > 255 {
-        return Err(format!("bad unit name \"{name}\""));
-    }
-    if stem.ends_with('@') {
-        return Err(format!(
-            "bad unit name \"{name}\": a template; name its instance"
-        ));
-    }
-    if !matches!(suffix, "service" | "scope" | "slice") {
-        return Err(format!(
-            "unit \"{name}\" has no processes: only services, scopes and slices do"
-        ));
-    }
-    Ok(())
 }
 
 fn check_probe(block: &mut Block<'_>, probe: &Probe) {
@@ -345,12 +267,12 @@ fn check_url(url: &str) -> Result<(), String> {
 const SITE_RULES_MAX: usize = 256;
 
 fn check_sites(rules: &[SiteRule], problems: &mut Vec<Problem>) {
-    let mut root = block(Vec::new(), problems);
+    let mut root = Block::at(Vec::new(), problems);
     root.require(rules.len() <= SITE_RULES_MAX, "site", || {
         format!("more than {SITE_RULES_MAX} site rules")
     });
     for (index, rule) in rules.iter().enumerate() {
-        let mut block = block(vec![Step::Key("site"), Step::Index(index)], problems);
+        let mut block = Block::at(vec![Step::Key("site"), Step::Index(index)], problems);
         let names_something = rule.pattern.bytes().any(|byte| byte != b'*');
         block.require(names_something, "pattern", || {
             "the pattern matches every frame: write a part of the name, such as \"*/redis_pool.py\""
@@ -360,10 +282,7 @@ fn check_sites(rules: &[SiteRule], problems: &mut Vec<Problem>) {
 }
 
 fn check_rest(config: &Config, problems: &mut Vec<Problem>) {
-    let mut block = Block {
-        path: vec![Step::Key("check")],
-        problems,
-    };
+    let mut block = Block::at(vec![Step::Key("check")], problems);
     let share = config.check.max_clients_share;
     block.require((0.0..=1.0).contains(&share), "max_clients_share", || {
         format!("max_clients_share = {share} is outside 0.0 to 1.0")
@@ -373,10 +292,7 @@ fn check_rest(config: &Config, problems: &mut Vec<Problem>) {
             block.require(false, "services", || message);
         }
     }
-    let mut block = Block {
-        path: vec![Step::Key("daemon")],
-        problems,
-    };
+    let mut block = Block::at(vec![Step::Key("daemon")], problems);
     for (key, path) in [
         ("socket", &config.daemon.socket),
         ("state_dir", &config.daemon.state_dir),
@@ -386,10 +302,7 @@ fn check_rest(config: &Config, problems: &mut Vec<Problem>) {
             format!("{key} must be an absolute path")
         });
     }
-    let mut block = Block {
-        path: vec![Step::Key("limits")],
-        problems,
-    };
+    let mut block = Block::at(vec![Step::Key("limits")], problems);
     let limits = &config.limits;
     // The kernel takes a ring buffer of a power of two of pages only.
     let ring = limits.ring_bytes;
@@ -406,10 +319,7 @@ fn check_rest(config: &Config, problems: &mut Vec<Problem>) {
 }
 
 fn check_export(export: &super::export::Export, problems: &mut Vec<Problem>) {
-    let mut block = Block {
-        path: vec![Step::Key("export"), Step::Key("prometheus")],
-        problems,
-    };
+    let mut block = Block::at(vec![Step::Key("export"), Step::Key("prometheus")], problems);
     let prometheus = &export.prometheus;
     let loopback = prometheus.listen.ip().to_canonical().is_loopback();
     block.require(loopback || prometheus.public, "listen", || {
@@ -424,20 +334,14 @@ fn check_export(export: &super::export::Export, problems: &mut Vec<Problem>) {
     });
     let least = Duration::from_secs(1);
     let often = || "interval must be at least 1s: a report looks at every connection".to_owned();
-    let mut block = Block {
-        path: vec![Step::Key("export"), Step::Key("otlp")],
-        problems,
-    };
+    let mut block = Block::at(vec![Step::Key("export"), Step::Key("otlp")], problems);
     block.require(export.otlp.interval >= least, "interval", often);
     let http = export.otlp.endpoint.starts_with("http://");
     block.require(http, "endpoint", || {
         "the endpoint must begin with http://; for TLS let a collector on this host forward"
             .to_owned()
     });
-    let mut block = Block {
-        path: vec![Step::Key("export"), Step::Key("stream")],
-        problems,
-    };
+    let mut block = Block::at(vec![Step::Key("export"), Step::Key("stream")], problems);
     block.require(export.stream.interval >= least, "interval", often);
     block.require(!export.stream.key.is_empty(), "key", || {
         "key must not be empty".to_owned()

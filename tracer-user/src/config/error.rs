@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
 
-use super::check::{Problem, Step};
+use super::problem::{Problem, Step};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

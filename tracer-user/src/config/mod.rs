@@ -6,16 +6,17 @@ mod error;
 mod export;
 mod model;
 mod port;
+mod problem;
 mod redis;
 mod rung;
 mod site;
 mod size;
 pub mod template;
+mod unit_name;
 
 use std::fs;
 use std::path::Path;
 
-pub use check::check_unit_name;
 pub use duration::parse as parse_duration;
 pub use error::{ConfigError, Fault};
 pub use export::{Export, Otlp, Prometheus, Stream};
@@ -24,6 +25,7 @@ pub use redis::{Probe, ProbeList, Redis};
 pub use rung::Rung;
 pub use site::{SiteRule, Subject};
 pub use size::parse as parse_size;
+pub use unit_name::check_unit_name;
 
 /// The fully commented example, installed as the configuration: every key at its default.
 pub const DEFAULT: &str = include_str!("default.toml");

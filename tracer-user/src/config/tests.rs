@@ -162,28 +162,3 @@ fn a_unit_without_levels_of_its_own_has_none() {
     assert_eq!(levels.expected_min, 0);
     assert_eq!(levels.hold_up, Duration::from_secs(10));
 }
-
-#[test]
-fn unit_names_follow_systemd() {
-    for name in [
-        "a.service",
-        "worker@1.service",
-        "a-b_c:d.service",
-        "x\\x2dy.service",
-        "run-1.scope",
-    ] {
-        assert_eq!(check_unit_name(name), Ok(()), "{name}");
-    }
-    for name in [
-        "",
-        "a",
-        ".service",
-        "a@.service",
-        "a/b.service",
-        "a.conf",
-        "a.timer",
-        "@x.service",
-    ] {
-        assert!(check_unit_name(name).is_err(), "{name}");
-    }
-}
