@@ -1,7 +1,6 @@
 //! A run of the daemon: from the configuration to SIGTERM.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +12,12 @@ use tokio::time::{Instant, sleep_until};
 use super::act::Done;
 use super::chronicle;
 use super::control::{Answer, Asked, Control, Request};
+use super::due::Due;
 use super::exports::Exports;
 use super::http::Scrape;
 use super::journal::{Journal, Priority};
 use super::notify::Notify;
+use super::options::DaemonOptions;
 use super::probing::{Probing, Told};
 use super::store::Store;
 use super::words;
@@ -24,7 +25,6 @@ use crate::action::evidence::{Evidence, EvidenceStore};
 use crate::clock;
 use crate::config::Config;
 use crate::history::Writer;
-use crate::kernel::{Family, Options};
 use crate::pipeline::{Judging, Tracer};
 use crate::policy::machine::Machine;
 use crate::policy::rules::Rules;
@@ -33,47 +33,8 @@ use crate::policy::timestamp::Timestamp;
 
 /// A burst of connects is observed this often, not once a connect.
 const OBSERVE_APART: Duration = Duration::from_millis(10);
-/// While something is decided by time as well, the growth is looked at this often.
-const BUSY_TICK: Duration = Duration::from_secs(1);
 /// Of a report that somebody asks for, perhaps every second.
 const HOLDERS_AGE_MAX: Duration = Duration::from_secs(5);
-
-#[derive(Clone, Debug)]
-pub struct DaemonOptions {
-    /// Read anew on SIGHUP; None for the built-in defaults.
-    pub config_file: Option<PathBuf>,
-    pub dry_run: bool,
-    pub family: Option<Family>,
-    pub btf: Option<PathBuf>,
-}
-
-impl DaemonOptions {
-    /// # Errors
-    ///
-    /// The file cannot be read, or says something wrong.
-    pub fn config(&self) -> Result<Config> {
-        let mut config = match &self.config_file {
-            Some(file) => Config::read(file)?,
-            None => Config::default(),
-        };
-        config.policy.dry_run |= self.dry_run;
-        Ok(config)
-    }
-
-    pub(super) fn tracing(&self, config: &Config) -> Options {
-        let u32_of = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
-        Options {
-            ports: config.watch.0.iter().map(|watch| watch.port).collect(),
-            family: self.family,
-            btf: self.btf.clone(),
-            stack_bytes: u32_of(config.limits.stack_bytes),
-            max_sockets: config.limits.max_sockets,
-            ring_bytes: u32_of(config.limits.ring_bytes),
-            stacks_per_second: config.limits.stacks_per_second,
-            follow_children: false,
-        }
-    }
-}
 
 pub(super) struct Daemon {
     pub(super) options: DaemonOptions,
@@ -99,16 +60,7 @@ pub(super) struct Daemon {
     /// Failures that are not said again while they last.
     pub(super) said: BTreeSet<&'static str>,
     pub(super) exports: Exports,
-    due: Due,
-}
-
-/// When to do what nothing else wakes us for.
-struct Due {
-    observe: Option<Instant>,
-    heartbeat: Instant,
-    sample: Option<Instant>,
-    reconcile: Option<Instant>,
-    alive: Option<Instant>,
+    pub(super) due: Due,
 }
 
 enum Wake {
@@ -207,25 +159,17 @@ impl Daemon {
         let probing = Probing::start(&config).context("failed to probe redis")?;
         let history = chronicle::writer(&config).context("failed to keep a history")?;
         let notify = Notify::open();
-        let now = Instant::now();
         let mut daemon = Self {
             evidence: evidence_store(&config),
             unwritten: HashMap::new(),
             spared: own_unit().into_iter().collect(),
             holders_at_ns: now_ns,
-            observed_at: now,
+            observed_at: Instant::now(),
             started_at: tracer.clock().rfc3339(now_ns),
             started_ns: now_ns,
             said: BTreeSet::new(),
             exports: Exports::off(),
-            due: Due {
-                observe: None,
-                heartbeat: now + config.daemon.heartbeat,
-                // What is there at the start is the first sample.
-                sample: history.is_some().then_some(now),
-                reconcile: in_future(now, config.daemon.reconcile),
-                alive: notify.interval().map(|interval| now + interval),
-            },
+            due: Due::new(&config, history.is_some(), notify.interval()),
             config: Arc::new(config),
             options,
             tracer,
@@ -289,50 +233,6 @@ impl Daemon {
         })
     }
 
-    fn next_due(&self) -> Instant {
-        let now = Instant::now();
-        let machine = self.machine.deadline().map(|at| {
-            let left = at.since(timestamp(clock::boot_ns()));
-            // A moment later rather than a moment too early, and then again.
-            now + left + Duration::from_millis(1)
-        });
-        let busy = self.is_busy().then(|| self.observed_at + BUSY_TICK);
-        [
-            machine,
-            busy,
-            self.due.observe,
-            self.due.sample,
-            self.due.reconcile,
-            self.due.alive,
-            self.exports.due(),
-        ]
-        .into_iter()
-        .flatten()
-        .fold(self.due.heartbeat, Instant::min)
-    }
-
-    async fn on_time(&mut self) {
-        let now = Instant::now();
-        if self.due.alive.is_some_and(|at| at <= now) {
-            self.notify.alive();
-            self.due.alive = self.notify.interval().map(|interval| now + interval);
-        }
-        if self.due.reconcile.is_some_and(|at| at <= now) {
-            self.due.reconcile = in_future(now, self.config.daemon.reconcile);
-            self.reconcile();
-        }
-        if self.due.sample.is_some_and(|at| at <= now) {
-            self.due.sample = in_future(now, self.config.history.interval);
-            self.keep_sample();
-        }
-        if self.due.heartbeat <= now {
-            self.due.heartbeat = now + self.config.daemon.heartbeat;
-            self.heartbeat();
-        }
-        self.export(now);
-        self.observe().await;
-    }
-
     async fn observe_soon(&mut self) {
         if !self.tracer.counts_changed() {
             return;
@@ -351,13 +251,6 @@ impl Daemon {
         self.observed_at = Instant::now();
         let decisions = self.judge(now_ns);
         self.follow(decisions).await;
-    }
-
-    pub(super) fn restart_timers(&mut self) {
-        let now = Instant::now();
-        self.due.heartbeat = now + self.config.daemon.heartbeat;
-        self.due.reconcile = in_future(now, self.config.daemon.reconcile);
-        self.due.sample = self.history.is_some().then_some(now);
     }
 
     async fn answer(&mut self, request: Request) -> Answer {
@@ -395,10 +288,6 @@ pub(super) fn timestamp(boot_ns: u64) -> Timestamp {
 pub(super) fn evidence_store(config: &Config) -> EvidenceStore {
     let files = usize::try_from(config.daemon.evidence_files).unwrap_or(usize::MAX);
     EvidenceStore::new(config.daemon.evidence_dir.clone(), files)
-}
-
-fn in_future(now: Instant, interval: Duration) -> Option<Instant> {
-    (!interval.is_zero()).then(|| now + interval)
 }
 
 /// A daemon that restarts itself never sees whether it helped.
