@@ -3,6 +3,7 @@
  *
  * arguments: libjvm way address port count
  *   endless  the tables in which the library describes itself have no end
+ *   late     the first connect is made before the tables are there, the others after
  *   version  the library says that it is of another version
  *   lies     the code is where a JVM's would be, and what it says of it is no method
  *
@@ -21,6 +22,7 @@
 #include "get_client.h"
 
 #define ENTRIES (1 << 20)
+#define LOOKED_AT_WITHIN_US 1000000
 
 /* VMStructEntry, runtime/vmStructs.hpp. */
 struct entry {
@@ -123,12 +125,23 @@ int main(int argc, char **argv)
 		*(int32_t *)variable("Abstract_VM_Version", "_vm_major_version") = 99;
 	if (strcmp(argv[2], "lies") == 0)
 		lie_about(page);
+	int is_late = strcmp(argv[2], "late") == 0;
+	struct entry *fields = *entries();
+	if (is_late) {
+		lie_about(page);
+		*entries() = NULL;
+	}
 	puts("up");
 	fflush(stdout);
 	must(getchar() != EOF, "stdin");
 	void (*call)(int, const char *, int, void *) = (void *)(page + 2048);
-	for (int i = 0; i < atoi(argv[5]); i++)
+	for (int i = 0; i < atoi(argv[5]); i++) {
 		call(socket(AF_INET, SOCK_STREAM, 0), argv[3], atoi(argv[4]), get_client);
+		if (is_late) {
+			usleep(LOOKED_AT_WITHIN_US);
+			*entries() = fields;
+		}
+	}
 	puts("ready");
 	fflush(stdout);
 	while (getchar() != EOF)

@@ -167,6 +167,14 @@ fn more_frames_than_are_taken_are_told() -> Result<()> {
     Ok(())
 }
 
+fn is_guess(group: &StackGroup) -> bool {
+    let guess = "no unwind tables for its JVM's code";
+    let doubt = "; the frames outside it were found by frame pointers and may be wrong";
+    let note = group.note.as_deref().unwrap_or_default();
+    note.split_once(guess)
+        .is_some_and(|(_, rest)| rest.contains(doubt))
+}
+
 /// Every stack of the process has this label, and no Java frame.
 fn ensure_labelled(report: &Report, pid: u32, label: &str) -> Result<()> {
     let groups: Vec<_> = report.of(pid).flat_map(|opener| &opener.stacks).collect();
@@ -209,14 +217,16 @@ fn compiled_frames_of_such_a_jvm_are_named_by_its_perf_map() -> Result<()> {
     let tracer = Tracer::start_with(&[server.port()], &asked)?;
     let (pid, _) = program.go()?;
     let report = tracer.finish()?;
-    let mut groups = report.of(pid).flat_map(|opener| &opener.stacks);
+    let groups = || report.of(pid).flat_map(|opener| &opener.stacks);
     let is_named = |group: &StackGroup| {
         let functions = group.frames.iter().filter(|it| it.kind == FrameKind::Jit);
         let functions: Vec<_> = functions.filter_map(|it| it.function.as_deref()).collect();
         let calls = ["Frames.getClient", "Frames.handleOrder", "Frames.recursive"];
         calls.iter().all(|call| functions.contains(call))
     };
-    ensure!(groups.any(is_named), "{:#?}", report.openers);
+    ensure!(groups().any(is_named), "{:#?}", report.openers);
+    // Its frame pointers are there, but nothing says so.
+    ensure!(groups().all(is_guess), "{:#?}", report.openers);
     Ok(())
 }
 
@@ -258,4 +268,31 @@ fn a_jvm_that_lies_about_its_code_is_read_within_bounds() -> Result<()> {
         "lies",
         "stack ends early: the code of a Java frame was gone when it was read",
     )
+}
+
+/// The first stack is walked by frame pointers, and what comes later is read as a JVM is.
+#[test]
+fn a_jvm_that_does_not_describe_itself_yet_is_looked_at_again() -> Result<()> {
+    let test = "a_jvm_that_does_not_describe_itself_yet_is_looked_at_again";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let server = RedisServer::start()?;
+    let mut program = java::start_fake(server.v4(), "late", 3)?;
+    let tracer = Tracer::start_with(&[server.port()], &EVERY_STACK)?;
+    program.leak()?;
+    let report = tracer.finish()?;
+    let groups = report.of(program.pid()).flat_map(|opener| &opener.stacks);
+    let (guessed, read): (Vec<_>, Vec<_>) = groups.partition(|group| is_guess(group));
+    let count = |groups: &[&StackGroup]| groups.iter().map(|it| it.outstanding).sum::<u64>();
+    ensure!(
+        (count(&guessed), count(&read)) == (1, 2),
+        "{:#?}",
+        report.openers
+    );
+    for group in read {
+        let note = group.note.as_deref().unwrap_or_default();
+        ensure!(note.contains("code of a Java frame was gone"), "{note:?}");
+    }
+    Ok(())
 }

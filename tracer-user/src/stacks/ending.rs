@@ -95,3 +95,34 @@ pub(super) fn doubts(table: &ModuleTable, walk: &Walk) -> Vec<String> {
     }
     doubts
 }
+
+/// What a reader must know of the Java frames of a JVM that could not be read, which is the `cause`:
+/// so many of them have no name. A JVM's code keeps no frame pointer, unless it was told to.
+pub(super) fn java_doubts(
+    table: &ModuleTable,
+    walk: &Walk,
+    cause: &str,
+    (unnamed, remedy): (usize, &str),
+) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if unnamed > 0 {
+        doubts.push(format!(
+            "{unnamed} Java frames without name: {cause}{remedy}"
+        ));
+    }
+    let is_jvms = |at: &usize| {
+        let address = walk.addresses.get(*at);
+        let mapping = address.and_then(|it| table.at(it.address_for_lookup()));
+        mapping.is_some_and(|mapping| matches!(mapping.code, Code::Anonymous))
+    };
+    if walk.guessed.iter().any(is_jvms) {
+        let cause = match unnamed {
+            0 => format!(": {cause}"),
+            _ => String::new(),
+        };
+        doubts.push(format!(
+            "no unwind tables for its JVM's code{cause}; {BY_FRAME_POINTERS}"
+        ));
+    }
+    doubts
+}

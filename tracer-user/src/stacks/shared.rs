@@ -78,9 +78,6 @@ impl Stack {
 
     /// The innermost frames that fit, and a note that says where it ends.
     fn cut(mut self) -> Self {
-        if let Some(note) = &mut self.note {
-            cut_text(note, NOTE_MAX_BYTES);
-        }
         let mut bytes = 0;
         let fitting = self.frames.iter().take_while(|frame| {
             bytes += frame.held_bytes();
@@ -89,10 +86,17 @@ impl Stack {
         let fitting = fitting.count();
         if fitting < self.frames.len() {
             self.frames.truncate(fitting);
-            self.note = Some(format!(
+            let end = format!(
                 "stack ends early: its names are larger than {} KiB",
                 STACK_MAX_BYTES >> 10
-            ));
+            );
+            self.note = Some(match self.note.take() {
+                Some(note) => format!("{end}; {note}"),
+                None => end,
+            });
+        }
+        if let Some(note) = &mut self.note {
+            cut_text(note, NOTE_MAX_BYTES);
         }
         // What grew while it was put together keeps room that it does not use.
         self.frames.shrink_to_fit();
@@ -172,6 +176,13 @@ mod tests {
         let cut = shared.share(stack(&"é".repeat(5_000), 500));
         assert!(cut.held_bytes() <= STACK_MAX_BYTES + NOTE_MAX_BYTES);
         assert!(cut.frames.len() > 10 && cut.note.is_some());
+        let guessed = Stack {
+            note: Some("they may be wrong".to_owned()),
+            ..stack(&"é".repeat(5_000), 500)
+        };
+        let note = shared.share(guessed).note.clone().expect("a note");
+        assert!(note.starts_with("stack ends early: its names"), "{note}");
+        assert!(note.ends_with("; they may be wrong"), "{note}");
         let noted = Stack {
             note: Some("é".repeat(5_000)),
             ..stack("f", 1)

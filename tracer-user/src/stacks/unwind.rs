@@ -216,7 +216,8 @@ impl ProcessUnwinder {
         read: &mut impl FnMut(u64) -> Result<u64, ()>,
     ) -> Step {
         let code = table.at(address.address_for_lookup()).map(|m| &m.code);
-        let mut is_guess = matches!(code, Some(Code::Unreadable(_)));
+        // Of code made at run time the frame pointer is believed, but where `ending` knows better.
+        let mut is_guess = matches!(code, Some(Code::Unreadable(_) | Code::Anonymous));
         if let Some(Code::Image { image, bias }) = code {
             match self.way_out(image, *bias, address, sources) {
                 Some(WayOut::Return(way)) => {

@@ -1,5 +1,7 @@
 //! The resolver: turns what the kernel side took at connect into named stacks, from /proc alone.
 
+#[cfg(test)]
+mod jvm_tests;
 mod name;
 
 use std::collections::HashMap;
@@ -202,19 +204,13 @@ impl Resolver {
         if process.read_at.elapsed() > TABLE_AGE_MAX {
             self.refresh(key, &mut process);
         }
-        self.jvms.look(
-            &self.config.proc_root,
-            key.pid,
-            &process.table,
-            &mut process.jvm,
-        );
-        let mut walk = process.walk(sample, &self.sources, &mut self.methods);
+        let mut walk = self.walk(key.pid, &mut process, sample);
         if let Stop::OutsideCode(_) = walk.stop
             && self.refresh(key, &mut process)
         {
             // Two at once are more than a hostile process should have made.
             drop(walk);
-            walk = process.walk(sample, &self.sources, &mut self.methods);
+            walk = self.walk(key.pid, &mut process, sample);
         }
         let stack = self.name(key.pid, &mut process, walk, sample);
         self.processes.insert(key, process);
@@ -222,6 +218,13 @@ impl Resolver {
             self.make_room(key);
         }
         stack
+    }
+
+    fn walk(&mut self, pid: u32, process: &mut Process, sample: &StackSample) -> Walk {
+        // Before each walk: a JVM may be among the modules that have just come.
+        let (proc_root, jvms) = (&self.config.proc_root, &mut self.jvms);
+        jvms.look(proc_root, pid, &process.table, &mut process.jvm);
+        process.walk(sample, &self.sources, &mut self.methods)
     }
 
     fn load(&mut self, key: ProcessKey) -> Result<(), &'static str> {

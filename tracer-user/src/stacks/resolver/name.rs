@@ -3,7 +3,7 @@
 use std::mem;
 use std::rc::Rc;
 
-use super::super::ending::{doubts, early_end};
+use super::super::ending::{doubts, early_end, java_doubts};
 use super::super::java::Jvm;
 use super::super::modules::{Code, Mapping};
 use super::super::symbolize::NamedFrame;
@@ -57,16 +57,12 @@ impl Resolver {
         if let Some(failure) = &perf_map.failure {
             notes.push(failure.to_string());
         }
-        if unnamed_java > 0
-            && let Some(cause) = lack
-        {
+        if let Some(cause) = lack {
             let remedy = match (&*jvm, self.config.java_perfmap) {
-                (Jvm::Refused(_), false) => "; --java-perfmap names what was compiled",
+                (Jvm::Refused(..), false) => "; --java-perfmap names what was compiled",
                 _ => "",
             };
-            notes.push(format!(
-                "{unnamed_java} Java frames without name: {cause}{remedy}"
-            ));
+            notes.extend(java_doubts(table, &walk, cause, (unnamed_java, remedy)));
         }
         if frames.len() > FRAMES_MAX * 2 {
             frames.truncate(FRAMES_MAX * 2);
