@@ -2,6 +2,7 @@
 
 use framehop::FrameAddress;
 
+use super::java;
 use super::modules::{Code, ModuleTable};
 use super::unwind::{FRAMES_MAX, Stop, Walk};
 use super::{Frame, StackSample};
@@ -31,6 +32,10 @@ pub(super) fn early_end(
         Stop::OutsideCode(address) => Some(format!("{address:#x} lies in no executable mapping")),
         Stop::Inconsistent => Some("the caller's registers could not be recovered".to_owned()),
         Stop::CodeGone => Some("the code of a Java frame was gone when it was read".to_owned()),
+        Stop::ReadEnough => Some(format!(
+            "its Java frames take more than {} MiB to read",
+            java::WALK_MAX_BYTES >> 20
+        )),
         Stop::InHeap => {
             Some("the outer frames of its virtual thread are in Java's heap".to_owned())
         }

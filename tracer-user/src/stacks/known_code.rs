@@ -32,6 +32,10 @@ impl<Text: Held> KnownCode<Text> {
         self.texts.get(&key)
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn insert(&mut self, key: CodeKey, text: Arc<Text>) {
         let bytes = entry_bytes(&*text);
         if self.bytes + bytes > MAX_BYTES {

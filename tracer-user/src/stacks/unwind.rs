@@ -73,6 +73,8 @@ pub(super) enum Stop {
     InHeap,
     /// What the next frame ran stands there no more.
     CodeGone,
+    /// Of a JVM no more is read for one stack.
+    ReadEnough,
 }
 
 pub(super) struct Walk {
@@ -313,6 +315,7 @@ fn java_step(
             Step::Java(frames, caller.pc)
         }
         java::Walked::InHeap => Step::EndBefore(Stop::InHeap, 1),
+        java::Walked::Bounded => Step::EndBefore(Stop::ReadEnough, 1),
         java::Walked::Unread(address) => Step::EndBefore(Stop::Unread(address), 1),
         java::Walked::Gone { callee_too } => {
             Step::EndBefore(Stop::CodeGone, 1 + usize::from(callee_too))

@@ -5,10 +5,10 @@
 //! keeps no frame pointer; whoever called it left its return address at the end.
 
 use super::super::elf::{i32_at, u64_at};
-use super::super::python::Memory;
 use super::code_cache::{Blob, BlobKind, Heap, place};
 use super::layout::{CompiledLayout, DebugInfoLayout, Extent, Layout};
 use super::scopes::DebugInfo;
+use super::walk_memory::WalkMemory;
 
 /// Which slots of an interpreted frame are the same whatever the version.
 const SENDER_SP: i64 = -8;
@@ -54,7 +54,7 @@ pub(super) enum Step {
 
 /// What `at` belongs to, and its caller. `read` has the stack as it was at connect.
 pub(super) fn step(
-    memory: Memory,
+    memory: WalkMemory<'_>,
     layout: &Layout,
     heaps: &[Heap],
     at: Returned,
@@ -113,7 +113,7 @@ pub(super) fn step(
 
 /// A frame that is to be interpreted from now on goes on elsewhere, and keeps where it was.
 fn original_pc(
-    memory: Memory,
+    memory: WalkMemory<'_>,
     layout: &CompiledLayout,
     extent: Extent,
     blob: &Blob,
@@ -135,7 +135,7 @@ pub(super) struct Compiled {
 }
 
 /// None where the code is not, or no longer, what frames may be in.
-pub(super) fn compiled(memory: Memory, layout: &Layout, blob: &Blob) -> Option<Compiled> {
+pub(super) fn compiled(memory: WalkMemory<'_>, layout: &Layout, blob: &Blob) -> Option<Compiled> {
     let compiled_layout = &layout.compiled;
     let header = memory.read(blob.address, compiled_layout.bytes)?;
     let state = *header.get(compiled_layout.state)?;
@@ -155,7 +155,12 @@ pub(super) fn compiled(memory: Memory, layout: &Layout, blob: &Blob) -> Option<C
     })
 }
 
-fn debug_info(memory: Memory, layout: &Layout, blob: &Blob, header: &[u8]) -> Option<DebugInfo> {
+fn debug_info(
+    memory: WalkMemory<'_>,
+    layout: &Layout,
+    blob: &Blob,
+    header: &[u8],
+) -> Option<DebugInfo> {
     let compiled = &layout.compiled;
     let word = |at| u64_at(header, at);
     let int = |at| u64::try_from(i32_at(header, at)).ok();

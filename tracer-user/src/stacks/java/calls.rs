@@ -1,10 +1,10 @@
 //! What a bytecode calls, by which caller and callee tell whether they belong together.
 
 use super::super::elf::u16_at;
-use super::super::python::Memory;
 use super::layout::Layout;
 use super::method::MethodText;
 use super::pool::Pool;
+use super::walk_memory::WalkMemory;
 
 /// interpreter/bytecodes.hpp: `invokevirtual`, `invokespecial`, `invokestatic`, `invokeinterface`.
 const INVOKES: std::ops::RangeInclusive<u8> = 0xb6..=0xb9;
@@ -26,7 +26,12 @@ pub(super) enum Called {
 
 impl Called {
     /// Of the bytecode at `bci`.
-    pub(super) fn at(memory: Memory, layout: &Layout, method: &MethodText, bci: u32) -> Self {
+    pub(super) fn at(
+        memory: WalkMemory<'_>,
+        layout: &Layout,
+        method: &MethodText,
+        bci: u32,
+    ) -> Self {
         let read = || {
             let code = memory.read(method.bytecode.checked_add(bci.into())?, 3)?;
             match code[0] {

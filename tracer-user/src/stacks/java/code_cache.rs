@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::super::elf::{i32_at, u32_at, u64_at};
 use super::super::python::Memory;
 use super::layout::{Extent, Layout, STRUCT_MAX_BYTES};
+use super::walk_memory::WalkMemory;
 
 /// JDK 17 has three at most: code that is profiled, code that is not, and the rest.
 const HEAPS_MAX: u32 = 16;
@@ -99,7 +100,7 @@ impl Heap {
     }
 
     /// Of the block that `pc` lies in.
-    fn block(&self, memory: Memory, pc: u64) -> Option<u64> {
+    fn block(&self, memory: WalkMemory<'_>, pc: u64) -> Option<u64> {
         let mut segment = pc.checked_sub(self.code.start)? >> self.segment_shift;
         for _ in 0..STEPS_MAX {
             let at = self.segments.start.checked_add(segment)?;
@@ -120,7 +121,12 @@ impl Heap {
 
 impl Blob {
     /// The blob whose code has `pc`; none where it was freed, or is just being made.
-    pub(super) fn find(memory: Memory, layout: &Layout, heaps: &[Heap], pc: u64) -> Option<Self> {
+    pub(super) fn find(
+        memory: WalkMemory<'_>,
+        layout: &Layout,
+        heaps: &[Heap],
+        pc: u64,
+    ) -> Option<Self> {
         let heap = heaps.iter().find(|heap| heap.contains(pc))?;
         let block = heap.block(memory, pc)?;
         let cache = &layout.cache;

@@ -6,6 +6,7 @@ use super::calls::Called;
 use super::code_cache::{Blob, BlobKind};
 use super::machine::Machine;
 use super::method::{MethodReader, MethodText};
+use super::walk_memory::WalkMemory;
 
 /// What one activation ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,14 +23,15 @@ impl Machine {
     /// None where its code or its method is gone, or is none.
     pub(super) fn name(
         &self,
+        memory: WalkMemory<'_>,
         methods: &mut MethodReader,
         activation: &Activation,
     ) -> Option<Named> {
         match activation {
             Activation::Interpreted { method, bytecode } => {
-                self.interpreted(methods, *method, *bytecode)
+                self.interpreted(memory, methods, *method, *bytecode)
             }
-            Activation::Compiled { blob, pc } => self.compiled(methods, blob, *pc),
+            Activation::Compiled { blob, pc } => self.compiled(memory, methods, blob, *pc),
             Activation::Stub(name) => Some(Named {
                 frames: vec![Frame {
                     function: Some(name.clone()),
@@ -41,8 +43,14 @@ impl Machine {
         }
     }
 
-    fn interpreted(&self, methods: &mut MethodReader, method: u64, bytecode: u64) -> Option<Named> {
-        let text = methods.read(self.memory, self.pid, &self.layout, method)?;
+    fn interpreted(
+        &self,
+        memory: WalkMemory<'_>,
+        methods: &mut MethodReader,
+        method: u64,
+        bytecode: u64,
+    ) -> Option<Named> {
+        let text = methods.read(memory, self.pid, &self.layout, method)?;
         // A method written in C runs no bytecode.
         if text.bytecode_bytes == 0 {
             return Some(native(&text));
@@ -53,13 +61,19 @@ impl Machine {
         (bci < text.bytecode_bytes).then(|| Named {
             frames: shown(&text, Some(bci.into()), false).into_iter().collect(),
             callee: callee(&text),
-            called: Called::at(self.memory, &self.layout, &text, bci.into()),
+            called: Called::at(memory, &self.layout, &text, bci.into()),
         })
     }
 
-    fn compiled(&self, methods: &mut MethodReader, blob: &Blob, pc: u64) -> Option<Named> {
-        let code = compiled(self.memory, &self.layout, blob)?;
-        let mut read = |method| methods.read(self.memory, self.pid, &self.layout, method);
+    fn compiled(
+        &self,
+        memory: WalkMemory<'_>,
+        methods: &mut MethodReader,
+        blob: &Blob,
+        pc: u64,
+    ) -> Option<Named> {
+        let code = compiled(memory, &self.layout, blob)?;
+        let mut read = |method| methods.read(memory, self.pid, &self.layout, method);
         let Some(info) = code.debug_info.filter(|_| blob.kind == BlobKind::Compiled) else {
             let text = read(code.method)?;
             return (text.bytecode_bytes == 0).then(|| native(&text));
@@ -79,7 +93,7 @@ impl Machine {
         for (index, scope) in scopes.iter().enumerate() {
             let text = read(scope.method)?;
             if index == 0 {
-                named.called = Called::at(self.memory, &self.layout, &text, scope.bci);
+                named.called = Called::at(memory, &self.layout, &text, scope.bci);
             }
             let frames = shown(&text, Some(scope.bci), index != outermost);
             named.frames.extend(frames);
@@ -104,7 +118,7 @@ fn callee(text: &MethodText) -> Option<String> {
 
 /// None for what Java leaves out of its own traces.
 fn shown(text: &MethodText, bci: Option<u32>, inlined: bool) -> Option<Frame> {
-    let lines = text.lines.as_ref().filter(|_| text.file.is_some());
+    let lines = text.lines().filter(|_| text.file.is_some());
     (!text.is_hidden).then(|| Frame {
         function: Some(text.name.clone()),
         file: text.file.clone(),

@@ -7,7 +7,7 @@ const ESCAPE: u8 = 0xff;
 const LINE_BITS: u32 = 3;
 
 /// Pairs of bytecode index and line, each as a step from the one before.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lines {
     pub(super) compressed: Vec<u8>,
     /// Of [`Unsigned5`].

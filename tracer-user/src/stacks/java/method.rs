@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use super::super::elf::{u16_at, u32_at, u64_at};
 use super::super::known_code::{Held, KnownCode};
-use super::super::python::Memory;
 use super::layout::{Layout, MethodLayout};
 use super::lines::Lines;
 use super::pool::{Pool, pointer};
+use super::walk_memory::WalkMemory;
 
 /// 64 KiB of bytecode, and its tables.
 const CONSTANT_MAX_BYTES: u64 = 512 << 10;
@@ -19,7 +19,16 @@ const RUNTIME: u32 = 0;
 /// What `ClassFileParser::mangle_hidden_class_name` appends to a class's name.
 const HIDDEN: &str = "+0x";
 
-/// What says that this is the very method that was read.
+/// What says that this is the very method that was read: another class may come to have the same
+/// memory, and a method of the same size. A new version of its class has the same names, too, and
+/// other lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    parts: MethodParts,
+    names: Names,
+    lines: Option<Lines>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct MethodParts {
     /// Address of the `ConstMethod`, and its bytes.
@@ -27,7 +36,7 @@ struct MethodParts {
     bytes: Vec<u8>,
 }
 
-/// What it is called: another class may come to have the same memory, and a method of the same size.
+/// What it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Names {
     class: String,
@@ -36,8 +45,7 @@ struct Names {
 
 #[derive(Debug)]
 pub(super) struct MethodText {
-    parts: MethodParts,
-    names: Names,
+    identity: Identity,
     /// Address of the first bytecode, and how many bytes there are: none in a method written in C.
     pub(super) bytecode: u64,
     pub(super) bytecode_bytes: u16,
@@ -48,44 +56,56 @@ pub(super) struct MethodText {
     pub(super) file: Option<String>,
     /// Java leaves it out of its traces: a lambda's glue, of a class that the JVM made up.
     pub(super) is_hidden: bool,
-    pub(super) lines: Option<Lines>,
 }
 
 impl Held for MethodText {
     fn held_bytes(&self) -> usize {
-        let file = self.file.as_deref().map_or(0, str::len);
-        let lines = self.lines.as_ref().map_or(0, |it| it.compressed.len());
-        size_of::<Self>() + self.parts.bytes.len() + 2 * self.name.len() + file + lines
+        let Identity {
+            parts,
+            names,
+            lines,
+        } = &self.identity;
+        let texts = [&names.class, &names.method, &self.name];
+        let texts: usize = texts.into_iter().chain(&self.file).map(String::len).sum();
+        let lines = lines.as_ref().map_or(0, |it| it.compressed.len());
+        size_of::<Self>() + parts.bytes.len() + texts + lines
     }
 }
 
-/// Remembers the methods it read. What it remembers is compared with the process each time: a class
-/// may be unloaded, and another stand in its place.
+/// Remembers the methods it read of one process. What it remembers is compared with the process each
+/// time: a class may be unloaded, and another stand in its place.
 #[derive(Default)]
 pub(in super::super) struct MethodReader {
     known: KnownCode<MethodText>,
 }
 
 impl MethodReader {
+    pub(in super::super) fn held_bytes(&self) -> usize {
+        self.known.held_bytes()
+    }
+
     /// None where there is no method, as one that was unloaded.
     pub(super) fn read(
         &mut self,
-        memory: Memory,
+        memory: WalkMemory<'_>,
         pid: u32,
         layout: &Layout,
         method: u64,
     ) -> Option<Arc<MethodText>> {
         let parts = MethodParts::read(memory, &layout.method, method)?;
-        let key = (RUNTIME, pid, method);
         let pool = Pool::read(memory, &layout.method, parts.pool(&layout.method))?;
-        let names = Names::read(memory, &layout.method, &pool, &parts)?;
+        let identity = Identity {
+            names: Names::read(memory, &layout.method, &pool, &parts)?,
+            lines: parts.lines(memory, layout),
+            parts,
+        };
+        let key = (RUNTIME, pid, method);
         if let Some(known) = self.known.get(key)
-            && known.parts == parts
-            && known.names == names
+            && known.identity == identity
         {
             return Some(Arc::clone(known));
         }
-        let text = MethodText::read(memory, layout, &pool, method, (parts, names))?;
+        let text = MethodText::read(memory, &layout.method, &pool, method, identity)?;
         let text = Arc::new(text);
         self.known.insert(key, Arc::clone(&text));
         Some(text)
@@ -93,7 +113,7 @@ impl MethodReader {
 }
 
 impl MethodParts {
-    fn read(memory: Memory, layout: &MethodLayout, method: u64) -> Option<Self> {
+    fn read(memory: WalkMemory<'_>, layout: &MethodLayout, method: u64) -> Option<Self> {
         let at = pointer(method)?.checked_add(layout.constant_part as u64)?;
         let constant = pointer(memory.u64_at(at)?)?;
         let bytes = memory.read(constant, layout.constant_bytes)?;
@@ -104,11 +124,35 @@ impl MethodParts {
     fn pool(&self, layout: &MethodLayout) -> u64 {
         u64_at(&self.bytes, layout.constant_pool)
     }
+
+    /// Address of the first bytecode, and how many bytes there are.
+    fn bytecode(&self, layout: &MethodLayout) -> Option<(u64, u16)> {
+        let at = self.constant.checked_add(layout.constant_bytes as u64)?;
+        Some((at, u16_at(&self.bytes, layout.code_bytes)))
+    }
+
+    fn lines(&self, memory: WalkMemory<'_>, layout: &Layout) -> Option<Lines> {
+        let own = &layout.method;
+        if u16_at(&self.bytes, own.flags) & own.has_lines == 0 {
+            return None;
+        }
+        let words = u32_at(&self.bytes, own.constant_words);
+        let end = self.constant.checked_add(u64::from(words) * 8)?;
+        let (bytecode, bytecode_bytes) = self.bytecode(own)?;
+        let start = bytecode.checked_add(bytecode_bytes.into())?;
+        let bytes = end.checked_sub(start);
+        let bytes = bytes.filter(|bytes| *bytes <= CONSTANT_MAX_BYTES)?;
+        let lines = Lines {
+            compressed: memory.read(start, bytes as usize)?,
+            excluded: layout.excluded,
+        };
+        Some(lines.without_rest())
+    }
 }
 
 impl Names {
     fn read(
-        memory: Memory,
+        memory: WalkMemory<'_>,
         layout: &MethodLayout,
         pool: &Pool,
         parts: &MethodParts,
@@ -137,45 +181,31 @@ impl MethodText {
         self.name.rsplit('.').next().unwrap_or_default()
     }
 
+    pub(super) fn lines(&self) -> Option<&Lines> {
+        self.identity.lines.as_ref()
+    }
+
     fn read(
-        memory: Memory,
-        layout: &Layout,
+        memory: WalkMemory<'_>,
+        layout: &MethodLayout,
         pool: &Pool,
         method: u64,
-        (parts, names): (MethodParts, Names),
+        identity: Identity,
     ) -> Option<Self> {
-        let own = &layout.method;
-        let part = |at| u16_at(&parts.bytes, at);
+        let Identity { parts, names, .. } = &identity;
         let (class, is_hidden) = names.class();
-        let file = pool.source_file(memory, own);
-        let bytecode = parts.constant.checked_add(own.constant_bytes as u64)?;
-        let bytecode_bytes = part(own.code_bytes);
-        let lines = (part(own.flags) & own.has_lines != 0)
-            .then(|| {
-                let words = u32_at(&parts.bytes, own.constant_words);
-                let end = parts.constant.checked_add(u64::from(words) * 8)?;
-                let start = bytecode.checked_add(bytecode_bytes.into())?;
-                let bytes = end.checked_sub(start);
-                let bytes = bytes.filter(|bytes| *bytes <= CONSTANT_MAX_BYTES)?;
-                Some(Lines {
-                    compressed: memory.read(start, bytes as usize)?,
-                    excluded: layout.excluded,
-                })
-            })
-            .flatten();
+        let (bytecode, bytecode_bytes) = parts.bytecode(layout)?;
         let text = Self {
             bytecode,
             bytecode_bytes,
-            pool: parts.pool(own),
+            pool: parts.pool(layout),
             name: format!("{}.{}", class.replace('/', "."), names.method),
-            file,
+            file: pool.source_file(memory, layout),
             is_hidden,
-            lines: lines.map(Lines::without_rest),
-            parts,
-            names,
+            identity,
         };
         // Whatever was freed meanwhile was not what the frame ran.
-        let again = MethodParts::read(memory, own, method);
-        (again.as_ref() == Some(&text.parts)).then_some(text)
+        let again = MethodParts::read(memory, layout, method);
+        (again.as_ref() == Some(&text.identity.parts)).then_some(text)
     }
 }

@@ -3,7 +3,7 @@
 //! `tables` reads how libjvm.so describes its structs, `layout` what of it is needed; `code_cache`
 //! leads from an address to the code it is in, `activation` from there to the caller; `scopes` and
 //! `method` then name what ran, over `pool`, `lines` and `unsigned5`; `walker` has `calls` tell whether
-//! caller and callee belong together. Where a JVM cannot be read this way,
+//! caller and callee belong together, and reads by `walk_memory`, in bounds. Where a JVM cannot be read this way,
 //! `perf_map_request` has it write down what it compiled. All of it reads memory that the target may
 //! write: bounded, checked where two things must agree, never believed.
 
@@ -25,10 +25,12 @@ mod scene_tests;
 mod scopes;
 mod tables;
 mod unsigned5;
+mod walk_memory;
 mod walker;
 
 pub(super) use activation::Returned;
 pub(super) use machine::{Discovery, Jvm};
 pub(super) use method::MethodReader;
 pub(super) use perf_map_request::{plain_name, write_perf_map};
+pub(super) use walk_memory::WALK_MAX_BYTES;
 pub(super) use walker::{Walked, Walker};

@@ -1,8 +1,8 @@
 //! A class's constant pool: names, and what its bytecode calls.
 
 use super::super::elf::{u16_at, u32_at, u64_at};
-use super::super::python::Memory;
 use super::layout::{CallEntries, MethodLayout, SourceFile};
+use super::walk_memory::WalkMemory;
 
 /// Longer names are cut: no person reads them.
 const TEXT_MAX_BYTES: u16 = 1_024;
@@ -16,7 +16,11 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Pool and class point to each other, or this is none.
-    pub(super) fn read(memory: Memory, layout: &MethodLayout, address: u64) -> Option<Self> {
+    pub(super) fn read(
+        memory: WalkMemory<'_>,
+        layout: &MethodLayout,
+        address: u64,
+    ) -> Option<Self> {
         let header = memory.read(pointer(address)?, layout.pool_bytes)?;
         let class = pointer(u64_at(&header, layout.pool_class))?;
         let back = memory.u64_at(class.checked_add(layout.class_pool as u64)?)?;
@@ -27,12 +31,20 @@ impl Pool {
         })
     }
 
-    pub(super) fn class_name(&self, memory: Memory, layout: &MethodLayout) -> Option<String> {
+    pub(super) fn class_name(
+        &self,
+        memory: WalkMemory<'_>,
+        layout: &MethodLayout,
+    ) -> Option<String> {
         let at = self.class.checked_add(layout.class_name as u64)?;
         symbol(memory, layout, memory.u64_at(at)?)
     }
 
-    pub(super) fn source_file(&self, memory: Memory, layout: &MethodLayout) -> Option<String> {
+    pub(super) fn source_file(
+        &self,
+        memory: WalkMemory<'_>,
+        layout: &MethodLayout,
+    ) -> Option<String> {
         let index = match layout.source_file {
             SourceFile::Pool(at) => u16_at(&self.header, at),
             SourceFile::Class(at) => {
@@ -44,14 +56,19 @@ impl Pool {
     }
 
     /// Entry 0 is none.
-    pub(super) fn text(&self, memory: Memory, layout: &MethodLayout, index: u16) -> Option<String> {
+    pub(super) fn text(
+        &self,
+        memory: WalkMemory<'_>,
+        layout: &MethodLayout,
+        index: u16,
+    ) -> Option<String> {
         symbol(memory, layout, self.entry(memory, layout, index)?)
     }
 
     /// The method that the entry of the pool's cache calls: its name.
     pub(super) fn called(
         &self,
-        memory: Memory,
+        memory: WalkMemory<'_>,
         layout: &MethodLayout,
         cached: u16,
     ) -> Option<String> {
@@ -71,7 +88,7 @@ impl Pool {
         self.text(memory, layout, name as u16)
     }
 
-    fn entry(&self, memory: Memory, layout: &MethodLayout, index: u16) -> Option<u64> {
+    fn entry(&self, memory: WalkMemory<'_>, layout: &MethodLayout, index: u16) -> Option<u64> {
         if index == 0 || u32::from(index) >= u32_at(&self.header, layout.pool_length) {
             return None;
         }
@@ -81,7 +98,7 @@ impl Pool {
 }
 
 /// A `Symbol`'s text: Java's own UTF-8, without control characters.
-fn symbol(memory: Memory, layout: &MethodLayout, symbol: u64) -> Option<String> {
+fn symbol(memory: WalkMemory<'_>, layout: &MethodLayout, symbol: u64) -> Option<String> {
     let symbol = pointer(symbol)?;
     let length = memory.read(symbol.checked_add(layout.symbol_length as u64)?, 2)?;
     let bytes = u16_at(&length, 0).min(TEXT_MAX_BYTES);

@@ -9,6 +9,7 @@ use super::activation::{Returned, Step, step};
 use super::machine::Machine;
 use super::method::MethodReader;
 use super::scene::{self, Scene};
+use super::walk_memory::{Allowance, WalkMemory};
 use super::walker::{Walked, Walker};
 
 /// What each activation ran, and how the walk ended.
@@ -18,8 +19,11 @@ fn walk(machine: &Machine) -> (Vec<Vec<Frame>>, Walked) {
 }
 
 fn walk_with(machine: &Machine, methods: &mut MethodReader) -> (Vec<Vec<Frame>>, Walked) {
+    walk_by(Walker::new(machine, methods))
+}
+
+fn walk_by(mut walker: Walker<'_>) -> (Vec<Vec<Frame>>, Walked) {
     let memory = Memory::of(std::process::id());
-    let mut walker = Walker::new(machine, methods);
     let mut at = scene::registers();
     let mut walked = Vec::new();
     loop {
@@ -95,7 +99,9 @@ fn callers_are_found_without_frame_pointers() {
     let memory = Memory::of(std::process::id());
     scene.read(|machine| {
         let (layout, heaps) = (&machine.layout, &machine.heaps);
-        let step = |at| match step(memory, layout, heaps, at, &mut |at| memory.u64_at(at)) {
+        let allowance = Allowance::of(1 << 20);
+        let walked = WalkMemory::new(memory, &allowance);
+        let step = |at| match step(walked, layout, heaps, at, &mut |at| memory.u64_at(at)) {
             Some(Step::Caller(_, caller)) => Some(caller),
             _ => None,
         };
@@ -223,6 +229,53 @@ fn a_method_that_took_the_place_of_another_is_read_anew() {
     assert_eq!(name(&scene).as_deref(), Some("shop.Orders.handleOrder"));
     scene.put(scene::CONSTANT + 34, &[4]);
     assert_eq!(name(&scene).as_deref(), Some("shop.Orders.getClient"));
+}
+
+#[test]
+fn a_method_whose_class_was_loaded_anew_has_its_new_lines() {
+    let mut scene = Scene::new();
+    let mut methods = MethodReader::default();
+    let mut line = |scene: &Scene| {
+        let (frames, _) = scene.read(|machine| walk_with(machine, &mut methods));
+        frames[0][0].line
+    };
+    assert_eq!(line(&scene), Some(12));
+    // The same bytes at the same place, but for the table: from the fourth bytecode on line 13.
+    scene.put(scene::CONSTANT + 48 + 8 + 3, &[4 << 3 | 3]);
+    assert_eq!(line(&scene), Some(13));
+}
+
+#[test]
+fn what_is_remembered_of_methods_is_counted_once() {
+    let mut methods = MethodReader::default();
+    let scene = Scene::new();
+    assert_eq!(methods.held_bytes(), 0);
+    scene.read(|machine| walk_with(machine, &mut methods));
+    let held_bytes = methods.held_bytes();
+    // Two methods, each with its names.
+    assert!((400..2_000).contains(&held_bytes), "{held_bytes}");
+    scene.read(|machine| walk_with(machine, &mut methods));
+    assert_eq!(methods.held_bytes(), held_bytes);
+}
+
+#[test]
+fn a_walk_that_read_enough_ends_there_and_says_so() {
+    let scene = Scene::new();
+    let (whole, end) = scene.read(walk);
+    let mut frames_before = 0;
+    for max_bytes in (0..64 << 10).step_by(64) {
+        let (frames, end_of) = scene.read(|machine| {
+            let mut methods = MethodReader::default();
+            walk_by(Walker::bounded(machine, &mut methods, max_bytes))
+        });
+        let is_whole = frames.len() == whole.len() && end_of == end;
+        assert!(is_whole || end_of == Walked::Bounded, "{end_of:?}");
+        // What is named is what would have been named.
+        assert_eq!(frames, whole[..frames.len()]);
+        assert!(frames.len() >= frames_before);
+        frames_before = frames.len();
+    }
+    assert_eq!(frames_before, whole.len());
 }
 
 #[test]

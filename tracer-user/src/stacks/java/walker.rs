@@ -9,6 +9,7 @@ use super::activation::{Returned, Step, step};
 use super::calls::Called;
 use super::machine::Machine;
 use super::method::MethodReader;
+use super::walk_memory::{Allowance, WALK_MAX_BYTES, WalkMemory};
 
 /// What a frame of the stack is found to be.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(in super::super) enum Walked {
     InHeap,
     /// Its caller lies where the stack was not copied.
     Unread(u64),
+    /// It would take more reading than a walk may do.
+    Bounded,
     /// Its code is gone; so may the callee's be, which nothing has confirmed.
     Gone { callee_too: bool },
 }
@@ -28,6 +31,7 @@ pub(in super::super) struct Walker<'read> {
     machine: &'read Machine,
     methods: &'read mut MethodReader,
     callee: Option<Callee>,
+    allowance: Allowance,
 }
 
 /// The Java frame that was walked last.
@@ -40,10 +44,19 @@ struct Callee {
 
 impl<'read> Walker<'read> {
     pub(in super::super) fn new(machine: &'read Machine, methods: &'read mut MethodReader) -> Self {
+        Self::bounded(machine, methods, WALK_MAX_BYTES)
+    }
+
+    pub(super) fn bounded(
+        machine: &'read Machine,
+        methods: &'read mut MethodReader,
+        max_bytes: usize,
+    ) -> Self {
         Self {
             machine,
             methods,
             callee: None,
+            allowance: Allowance::of(max_bytes),
         }
     }
 
@@ -56,9 +69,21 @@ impl<'read> Walker<'read> {
     pub(in super::super) fn step(
         &mut self,
         at: Returned,
-        mut read: impl FnMut(u64) -> Option<u64>,
+        read: impl FnMut(u64) -> Option<u64>,
     ) -> Walked {
+        if self.allowance.is_used_up() {
+            return Walked::Bounded;
+        }
+        match self.read_step(at, read) {
+            // What was not read is not known to be gone.
+            Walked::Gone { .. } if self.allowance.is_used_up() => Walked::Bounded,
+            walked => walked,
+        }
+    }
+
+    fn read_step(&mut self, at: Returned, mut read: impl FnMut(u64) -> Option<u64>) -> Walked {
         let machine = self.machine;
+        let memory = WalkMemory::new(machine.memory, &self.allowance);
         // Native code may have run in between.
         let callee = self.callee.take().filter(|callee| callee.returns_to == at);
         let gone = Walked::Gone {
@@ -73,14 +98,14 @@ impl<'read> Walker<'read> {
             word
         };
         let (layout, heaps) = (&machine.layout, &machine.heaps);
-        let stepped = step(machine.memory, layout, heaps, at, &mut read);
+        let stepped = step(memory, layout, heaps, at, &mut read);
         let (activation, caller) = match (stepped, unread) {
             (Some(Step::Caller(activation, caller)), _) => (activation, caller),
             (Some(Step::InHeap), _) => return Walked::InHeap,
             (None, Some(address)) => return Walked::Unread(address),
             (None, None) => return gone,
         };
-        let Some(named) = machine.name(self.methods, &activation) else {
+        let Some(named) = machine.name(memory, self.methods, &activation) else {
             return gone;
         };
         let callee_name = callee.and_then(|callee| callee.name);

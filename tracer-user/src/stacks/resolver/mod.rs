@@ -92,7 +92,6 @@ pub struct Resolver {
     images: ImageStore,
     names: NameCache,
     jvms: java::Discovery,
-    methods: java::MethodReader,
     processes: HashMap<ProcessKey, Process>,
     clock: u64,
 }
@@ -103,6 +102,7 @@ struct Process {
     unwinder: ProcessUnwinder,
     perf_map: PerfMap,
     jvm: java::Jvm,
+    methods: java::MethodReader,
     used_at: u64,
     read_at: Instant,
     /// When the table was last read again without finding a change.
@@ -110,19 +110,15 @@ struct Process {
 }
 
 impl Process {
-    fn walk(
-        &mut self,
-        sample: &StackSample,
-        sources: &NameSources,
-        methods: &mut java::MethodReader,
-    ) -> Walk {
-        let jvm = self.jvm.machine();
+    fn walk(&mut self, sample: &StackSample, sources: &NameSources) -> Walk {
+        let (jvm, methods) = (self.jvm.machine(), &mut self.methods);
         let java = jvm.map(|jvm| java::Walker::new(jvm, methods));
         self.unwinder.walk(&self.table, sample, sources, java)
     }
 
     fn held_bytes(&self) -> usize {
-        self.table_bytes + self.unwinder.held_bytes() + self.perf_map.held_bytes()
+        let code = self.perf_map.held_bytes() + self.methods.held_bytes();
+        self.table_bytes + self.unwinder.held_bytes() + code
     }
 }
 
@@ -146,7 +142,6 @@ impl Resolver {
             }),
             names: NameCache::new(config.cache_bytes),
             jvms: java::Discovery::default(),
-            methods: java::MethodReader::default(),
             processes: HashMap::new(),
             clock: 0,
             config,
@@ -224,7 +219,7 @@ impl Resolver {
         // Before each walk: a JVM may be among the modules that have just come.
         let (proc_root, jvms) = (&self.config.proc_root, &mut self.jvms);
         jvms.look(proc_root, pid, &process.table, &mut process.jvm);
-        process.walk(sample, &self.sources, &mut self.methods)
+        process.walk(sample, &self.sources)
     }
 
     fn load(&mut self, key: ProcessKey) -> Result<(), &'static str> {
@@ -238,6 +233,7 @@ impl Resolver {
             unwinder: ProcessUnwinder::new(&table),
             perf_map: PerfMap::default(),
             jvm: java::Jvm::default(),
+            methods: java::MethodReader::default(),
             table_bytes: table.held_bytes(),
             table,
             used_at: self.clock,
@@ -294,7 +290,7 @@ impl Resolver {
     }
 
     /// Forgets the processes not asked for the longest until the bounds hold. `kept` alone is
-    /// within them, by the bounds of a module table and a perf map.
+    /// within them, by the bounds of a module table, a perf map and what is known of methods.
     fn make_room(&mut self, kept: ProcessKey) {
         while self.processes.len() > self.config.processes.max(1)
             || self.processes_bytes() > self.config.processes_bytes
@@ -355,6 +351,7 @@ impl Resolver {
             unwinder: ProcessUnwinder::new(&table),
             perf_map: PerfMap::default(),
             jvm: java::Jvm::default(),
+            methods: java::MethodReader::default(),
             table_bytes: table.held_bytes(),
             table,
             used_at: 0,
