@@ -1,4 +1,5 @@
-//! An idle daemon is small. What it costs in CPU time a benchmark prints: a busy machine decides it.
+//! An idle daemon is small, and says what it takes. What it costs in CPU time a benchmark prints: a
+//! busy machine decides it.
 
 use std::net::TcpStream;
 
@@ -47,4 +48,41 @@ fn a_daemon_with_100_connections_stays_below_40_mib() -> Result<()> {
     let resident = resident.context("resident_bytes")?;
     ensure!(resident < 40 * MIB, "{} MiB", resident / MIB);
     Ok(())
+}
+
+#[test]
+fn what_a_daemon_takes_and_may_take_is_in_its_status() -> Result<()> {
+    if !gate::open("what_a_daemon_takes_and_may_take", Need::Bpf) {
+        return Ok(());
+    }
+    const MAX_SOCKETS: u64 = 10_000;
+    let redis = RedisServer::start()?;
+    let home = Home::new()?;
+    let limits = format!("[limits]\nmax_sockets = {MAX_SOCKETS}\nbackground_cpu_percent = 7\n");
+    home.configure(redis.port(), "", &limits)?;
+    let daemon = home.start()?;
+    let _open: Vec<TcpStream> = (0..30)
+        .map(|_| TcpStream::connect(redis.v4()))
+        .collect::<std::io::Result<_>>()?;
+    // Both ends; the daemon's own connection is tracked too.
+    let usage = wait::until("60 sockets", || {
+        let usage = daemon.status().ok()?["usage"].take();
+        (usage["sockets"].as_u64()? >= 60).then_some(usage)
+    })?;
+    ensure!(usage["sockets_max"] == MAX_SOCKETS, "{usage}");
+    ensure!(usage["background_cpu_percent_max"] == 7, "{usage}");
+    ensure!(usage["cpu_s"].as_f64() > Some(0.0), "{usage}");
+    // A record is 128 bytes, and the map is allocated whole.
+    let kernel_bytes = usage["kernel_bytes"].as_u64();
+    ensure!(kernel_bytes > Some(128 * MAX_SOCKETS), "{usage}");
+    let said = String::from_utf8(daemon.ask("status", &[])?)?;
+    ensure!(said.contains("7 % allowed in the background"), "{said}");
+    ensure!(said.contains(" of 10000 sockets"), "{said}");
+
+    home.change("background_cpu_percent = 7", "background_cpu_percent = 8")?;
+    daemon.signal(libc::SIGHUP);
+    wait::until("the new bound", || {
+        let usage = daemon.status().ok()?["usage"].take();
+        (usage["background_cpu_percent_max"] == 8).then_some(())
+    })
 }

@@ -83,6 +83,16 @@ pub fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC)
 }
 
+/// User and system time that the calling thread has taken.
+pub fn thread_cpu_ns() -> u64 {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// The same of all threads of this process.
+pub fn process_cpu_ns() -> u64 {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
 /// `4 s`, `3 min`, `2 h`, `5 d`: two digits say enough of an age.
 pub fn age(seconds: f64) -> String {
     let mut text = String::new();

@@ -12,7 +12,7 @@ use super::{
     output,
 };
 use crate::config::Config;
-use crate::daemon::status::{OpenerInRedis, RedisStatus, Status};
+use crate::daemon::status::{OpenerInRedis, RedisStatus, Status, UsageStatus};
 use crate::daemon::{Answer, Request, ask};
 use crate::report::clean;
 
@@ -100,6 +100,9 @@ fn put(text: &mut String, status: &Status) -> std::fmt::Result {
     if let Some(redis) = &status.redis {
         put_redis(text, redis)?;
     }
+    if let Some(usage) = &status.usage {
+        put_usage(text, usage)?;
+    }
     if !status.openers.is_empty() {
         writeln!(
             text,
@@ -136,6 +139,30 @@ fn in_redis(it: &OpenerInRedis) -> String {
         library.unwrap_or_default(),
         it.idle_s,
         command.unwrap_or_default()
+    )
+}
+
+fn put_usage(text: &mut String, usage: &UsageStatus) -> std::fmt::Result {
+    let mib = |bytes: Option<u64>| {
+        bytes.map_or("?".to_owned(), |bytes| {
+            format!("{:.1}", bytes as f64 / f64::from(1 << 20))
+        })
+    };
+    writeln!(
+        text,
+        "takes        {:.2} % of a CPU (last {:.0} s; {} % allowed in the background), \
+         {} MiB resident",
+        usage.cpu_percent,
+        usage.cpu_window_s,
+        usage.background_cpu_percent_max,
+        mib(usage.resident_bytes)
+    )?;
+    writeln!(
+        text,
+        "  kernel     {} MiB, {} of {} sockets",
+        mib(usage.kernel_bytes),
+        usage.sockets,
+        usage.sockets_max
     )
 }
 

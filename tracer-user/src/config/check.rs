@@ -315,6 +315,10 @@ fn check_rest(config: &Config, problems: &mut Vec<Problem>) {
     block.require(limits.max_sockets >= 1, "max_sockets", || {
         "max_sockets must be at least 1".to_owned()
     });
+    let percent = limits.background_cpu_percent;
+    let wide = || format!("background_cpu_percent = {percent} is not between 1 and 100");
+    let range = (1..=100).contains(&percent);
+    block.require(range, "background_cpu_percent", wide);
     check_export(&config.export, problems);
 }
 

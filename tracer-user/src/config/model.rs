@@ -297,6 +297,8 @@ pub struct Limits {
     #[serde(deserialize_with = "size::deserialize")]
     pub stack_bytes: u64,
     pub stacks_per_second: u32,
+    /// Of one CPU, for naming stacks and finding interpreters.
+    pub background_cpu_percent: u32,
     /// JVMs that cannot be read are asked, with `jcmd`, to write down what they have compiled.
     pub java_perfmap: bool,
     #[serde(deserialize_with = "size::deserialize")]
@@ -310,6 +312,7 @@ impl Default for Limits {
             ring_bytes: 4 << 20,
             stack_bytes: 32 << 10,
             stacks_per_second: 200,
+            background_cpu_percent: 50,
             java_perfmap: false,
             symbol_cache_bytes: 256 << 20,
         }

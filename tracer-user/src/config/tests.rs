@@ -112,6 +112,10 @@ fn mistakes_are_named_with_file_and_line() {
             "c.toml:2: no user or password in the url; use username and password_file",
         ),
         (
+            "[limits]\nbackground_cpu_percent = 0\n",
+            "c.toml:2: background_cpu_percent = 0 is not between 1 and 100",
+        ),
+        (
             "[limits]\nring_bytes = \"5MiB\"\n",
             "c.toml:2: ring_bytes = 5242880 is no power of two of at least 4KiB",
         ),

@@ -1,6 +1,6 @@
 //! The daemon's own metrics: its status as families, beside those of the report.
 
-use super::status::{RedisStatus, Status, SubjectStatus};
+use super::status::{RedisStatus, Status, SubjectStatus, UsageStatus};
 use crate::metrics::Family;
 use crate::policy::level::Level;
 use crate::redis::health::Answer;
@@ -35,9 +35,33 @@ pub(super) fn families(status: &Status) -> Vec<Family> {
         Family::gauge("connleak_resident_memory_bytes", "The daemon's own memory.")
             .only(status.resident_bytes.map_or(f64::NAN, |bytes| bytes as f64)),
     ]);
+    families.extend(status.usage.iter().flat_map(of_usage));
     families.extend(status.redis.iter().flat_map(of_redis));
     families.extend(of_exports(status));
     families
+}
+
+fn of_usage(usage: &UsageStatus) -> [Family; 4] {
+    let kernel_bytes = usage.kernel_bytes.map_or(f64::NAN, |bytes| bytes as f64);
+    [
+        Family::counter(
+            "connleak_cpu_seconds",
+            "User and system time of the daemon.",
+        )
+        .only(usage.cpu_s),
+        Family::gauge(
+            "connleak_kernel_memory_bytes",
+            "What the kernel holds for the daemon: maps and programs.",
+        )
+        .only(kernel_bytes),
+        Family::gauge("connleak_tracked_sockets", "Sockets that are tracked.")
+            .only(usage.sockets as f64),
+        Family::gauge(
+            "connleak_tracked_sockets_max",
+            "Sockets that may be tracked at the same time.",
+        )
+        .only(f64::from(usage.sockets_max)),
+    ]
 }
 
 fn of_exports(status: &Status) -> [Family; 2] {

@@ -22,6 +22,7 @@ mod standing;
 pub mod status;
 mod store;
 mod stream;
+mod usage;
 mod words;
 
 pub use control::{Answer, Request, ask};

@@ -9,6 +9,7 @@ use super::journal::Priority;
 use super::probing::Probing;
 use super::run::{Daemon, evidence_store};
 use super::store::Store;
+use super::usage;
 use crate::config::Config;
 use crate::pipeline::{Judging, Tracer};
 use crate::policy::rules::Rules;
@@ -50,6 +51,7 @@ impl Daemon {
             self.tracer = tracer;
         }
         self.tracer.judge_by(Judging::from(&new));
+        usage::allow(&self.tracer, &new.limits);
         self.machine.reload(Rules::from(&new));
         self.evidence = evidence_store(&new);
         if new.daemon.state_dir != old.daemon.state_dir {

@@ -20,6 +20,7 @@ use super::notify::Notify;
 use super::options::DaemonOptions;
 use super::probing::{Probing, Told};
 use super::store::Store;
+use super::usage::{self, Usage};
 use super::words;
 use crate::action::evidence::{Evidence, EvidenceStore};
 use crate::clock;
@@ -60,6 +61,7 @@ pub(super) struct Daemon {
     /// Failures that are not said again while they last.
     pub(super) said: BTreeSet<&'static str>,
     pub(super) exports: Exports,
+    pub(super) usage: Usage,
     pub(super) due: Due,
 }
 
@@ -94,9 +96,7 @@ pub async fn run(options: DaemonOptions) -> Result<()> {
         journal.say(Priority::Warning, &warning, &[("EVENT", "control")]);
     }
     let tracer = Tracer::start(&options.tracing(&config), Judging::from(&config))?;
-    if config.limits.java_perfmap {
-        tracer.allow_java_perfmap();
-    }
+    usage::allow(&tracer, &config.limits);
     // Only now: while the kernel verifies the programs nobody would hear them. Until here they end
     // the process, and what was attached goes with its descriptors.
     let mut signals = Signals {
@@ -169,6 +169,7 @@ impl Daemon {
             started_ns: now_ns,
             said: BTreeSet::new(),
             exports: Exports::off(),
+            usage: Usage::new(),
             due: Due::new(&config, history.is_some(), notify.interval()),
             config: Arc::new(config),
             options,

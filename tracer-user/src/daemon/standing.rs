@@ -14,7 +14,6 @@ use super::status::{
 use super::words;
 use crate::accounting::Owner;
 use crate::clock;
-use crate::memory;
 
 /// More openers than a person reads.
 const MAX_OPENERS: usize = 100;
@@ -26,6 +25,7 @@ impl Daemon {
         let state = self.machine.state();
         let rules = self.machine.rules();
         let tracer = &self.tracer;
+        let usage = self.usage.status(tracer, &self.config.limits);
         let cooldown_left = state
             .last_interruption
             .map(|last| last.after(rules.cooldown).since(now).as_secs_f64())
@@ -74,7 +74,8 @@ impl Daemon {
             redis: Probing::report(&self.probing).map(|report| RedisStatus::of(&report)),
             drift: tracer.drift().total(),
             lost: tracer.lost().ok(),
-            resident_bytes: memory::resident_bytes(),
+            resident_bytes: usage.resident_bytes,
+            usage: Some(usage),
             stream: self.exports.stream_status(),
             otlp: self.exports.otlp_status(),
         }
@@ -180,5 +181,6 @@ impl Daemon {
         ];
         self.journal.say(Priority::Info, &text, &fields);
         self.notify.status(&text);
+        self.usage.heartbeat();
     }
 }

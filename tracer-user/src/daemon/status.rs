@@ -44,9 +44,28 @@ pub struct Status {
     pub drift: u64,
     pub lost: Option<Lost>,
     pub resident_bytes: Option<u64>,
+    pub usage: Option<UsageStatus>,
     /// Null where none is configured.
     pub stream: Option<StreamStatus>,
     pub otlp: Option<OtlpStatus>,
+}
+
+/// What the daemon takes of its machine, beside what its configuration allows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageStatus {
+    /// User and system time of all its threads.
+    pub cpu_s: f64,
+    /// Of one CPU, over the last `cpu_window_s`.
+    pub cpu_percent: f64,
+    pub cpu_window_s: f64,
+    /// `[limits] background_cpu_percent`.
+    pub background_cpu_percent_max: u32,
+    pub resident_bytes: Option<u64>,
+    /// Maps and programs.
+    pub kernel_bytes: Option<u64>,
+    pub sockets: u64,
+    /// `[limits] max_sockets`.
+    pub sockets_max: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

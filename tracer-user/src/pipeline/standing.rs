@@ -63,6 +63,10 @@ impl Tracer {
         self.state.counts.take_changed()
     }
 
+    pub fn tracked_sockets(&self) -> usize {
+        self.state.table.len()
+    }
+
     pub fn process(&self, key: ProcessKey) -> Option<&Process> {
         self.state.processes.get(key)
     }

@@ -68,6 +68,12 @@ impl Tracer {
         self.stacks.allow_java_perfmap();
     }
 
+    /// Naming stacks and finding interpreters may take so much of one CPU; at first it is as much as
+    /// they like.
+    pub fn allow_background_cpu(&self, percent: u32) {
+        self.stacks.allow_cpu(percent);
+    }
+
     /// Starts it, and writes all it is told to `recorder`.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use std::{
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::allowance::{Account, Allowance};
 use super::interpreters::{Announcement, Interpreters, NamedFrames};
 use super::merge::{merge, without_native};
 use super::node;
@@ -47,6 +48,7 @@ pub struct Background<Tag> {
     done: UnboundedSender<(Tag, Arc<Stack>)>,
     interpreters: Interpreters,
     shared: Arc<Mutex<SharedStacks>>,
+    allowance: Arc<Allowance>,
     waiting: usize,
     waiting_bytes: Arc<AtomicUsize>,
 }
@@ -66,8 +68,10 @@ impl<Tag: Send + 'static> Background<Tag> {
         let named = done.clone();
         let shared = Arc::new(Mutex::new(SharedStacks::default()));
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let allowance = Arc::new(Allowance::default());
         let worker = Worker {
             config,
+            allowance: Arc::clone(&allowance),
             shared: Arc::clone(&shared),
             waiting_bytes: Arc::clone(&waiting_bytes),
         };
@@ -78,11 +82,18 @@ impl<Tag: Send + 'static> Background<Tag> {
             jobs,
             resolved,
             done: named,
-            interpreters: Interpreters::start(announce)?,
+            interpreters: Interpreters::start(announce, Arc::clone(&allowance))?,
             shared,
+            allowance,
             waiting: 0,
             waiting_bytes,
         })
+    }
+
+    /// The threads may take so much of one CPU together; 0 is as much as they like, and what they
+    /// start with.
+    pub fn allow_cpu(&self, percent: u32) {
+        self.allowance.set(percent);
     }
 
     /// The process called exec: it may run an interpreter now.
@@ -168,6 +179,7 @@ fn share(shared: &Mutex<SharedStacks>, stack: Stack) -> Arc<Stack> {
 /// What the thread works with.
 struct Worker {
     config: ResolverConfig,
+    allowance: Arc<Allowance>,
     shared: Arc<Mutex<SharedStacks>>,
     waiting_bytes: Arc<AtomicUsize>,
 }
@@ -175,6 +187,7 @@ struct Worker {
 impl Worker {
     fn work<Tag>(mut self, todo: &Receiver<Job<Tag>>, done: &UnboundedSender<(Tag, Arc<Stack>)>) {
         let mut resolver = Resolver::new(self.config.clone());
+        let mut account = Account::of_this_thread(Arc::clone(&self.allowance));
         let mut at_rest = true;
         loop {
             let job = match at_rest {
@@ -214,6 +227,7 @@ impl Worker {
                     resolver.allow_java_perfmap();
                 }
             }
+            account.settle();
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
+use super::allowance::{Account, Allowance};
 use super::modules::{Mapping, executables_named};
 use super::python::{self, Looked};
 use super::resolver::{is_started_at, start_ticks};
@@ -228,14 +229,17 @@ pub(super) struct Interpreters {
 impl Interpreters {
     /// Looks at every process that exists, and then at those asked for. Returns after the first
     /// round, so that what runs already is known when tracing is said to have begun.
-    pub(super) fn start(announce: impl FnMut(&Announcement) + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start(
+        announce: impl FnMut(&Announcement) + Send + 'static,
+        allowance: Arc<Allowance>,
+    ) -> io::Result<Self> {
         let (jobs, todo) = sync_channel(WAITING_MAX);
         let runtimes = Arc::new(Runtimes::default());
         let shared = Arc::clone(&runtimes);
         let (ready, is_ready) = sync_channel(1);
         thread::Builder::new()
             .name("connleak-interpreters".to_owned())
-            .spawn(move || look_around(&todo, &shared, announce, &ready))?;
+            .spawn(move || look_around(&todo, &shared, announce, &ready, allowance))?;
         // A host with very many processes does not hold up tracing.
         let _ = is_ready.recv_timeout(FIRST_ROUND_MAX);
         Ok(Self {
@@ -304,6 +308,7 @@ fn look_around(
     runtimes: &Runtimes,
     mut announce: impl FnMut(&Announcement),
     ready: &SyncSender<()>,
+    allowance: Arc<Allowance>,
 ) {
     let mut discovery = Discovery::default();
     // When to look at which process, and which try is the next then.
@@ -315,6 +320,7 @@ fn look_around(
         }
     }
     let _ = ready.try_send(());
+    let mut account = Account::of_this_thread(allowance);
     loop {
         let now = Instant::now();
         let next = due.first_key_value().map(|((at, _), _)| *at);
@@ -336,7 +342,9 @@ fn look_around(
                 let Some(((_, pid), tries)) = due.pop_first() else {
                     continue;
                 };
-                let next = match look(&mut discovery, runtimes, pid, &mut announce) {
+                let looked = look(&mut discovery, runtimes, pid, &mut announce);
+                account.settle();
+                let next = match looked {
                     Looked::NotYet => tries,
                     Looked::Nothing if tries <= LATE => LATE,
                     Looked::Nothing | Looked::Found(()) | Looked::Refused(_) | Looked::Ended => {
