@@ -52,7 +52,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
     if args.java_perfmap {
         tracer.allow_java_perfmap();
     }
-    output::say(&announcement(&args.ports.ports, tracer.probes()));
+    announce(&args.ports.ports, tracer.probes());
 
     let live = args.printed.output == ReportFormat::Table && io::stdout().is_terminal();
     let started = Instant::now();
@@ -118,14 +118,22 @@ fn options(args: &TraceArgs) -> Options {
     }
 }
 
-/// `tracing :6379 (connect by state, close by state+destroy, accept by listener)`
-pub(super) fn announcement(ports: &[u16], probes: &Probes) -> String {
+/// `tracing :6379 (connect by state, close by state+destroy, accept by listener)`, and what else is
+/// not as it could be.
+pub(super) fn announce(ports: &[u16], probes: &Probes) {
     let ports: Vec<String> = ports.iter().map(|port| format!(":{port}")).collect();
     let hooks: Vec<String> = [Hook::Connect, Hook::Close, Hook::Accept]
         .into_iter()
         .filter_map(|hook| Some(format!("{hook} by {}", probes.taken_by(hook)?)))
         .collect();
-    format!("tracing {} ({})", ports.join(" "), hooks.join(", "))
+    output::say(&format!(
+        "tracing {} ({})",
+        ports.join(" "),
+        hooks.join(", ")
+    ));
+    for refusal in probes.refusals() {
+        output::say(&format!("note: {}", clean(&refusal)));
+    }
 }
 
 async fn until(deadline: Option<Instant>) {

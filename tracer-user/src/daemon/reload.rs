@@ -10,6 +10,7 @@ use super::probing::Probing;
 use super::run::{Daemon, evidence_store};
 use super::store::Store;
 use super::usage;
+use super::words;
 use crate::config::Config;
 use crate::pipeline::{Judging, Tracer};
 use crate::policy::rules::Rules;
@@ -49,6 +50,7 @@ impl Daemon {
         }
         if let Some(tracer) = tracer {
             self.tracer = tracer;
+            words::say_refusals(&self.journal, self.tracer.probes());
         }
         self.tracer.judge_by(Judging::from(&new));
         usage::allow(&self.tracer, &new.limits);

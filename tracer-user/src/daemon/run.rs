@@ -205,6 +205,7 @@ impl Daemon {
         );
         self.journal
             .say(Priority::Notice, &text, &[("EVENT", "started")]);
+        words::say_refusals(&self.journal, self.tracer.probes());
         self.notify.ready(&text);
         self.start_exports(None);
         // What is there already is judged, too.

@@ -1,6 +1,7 @@
 //! The words for what was decided: one line and its fields.
 
 use super::journal::{Journal, Priority};
+use crate::kernel::Probes;
 use crate::policy::decision::{Decision, Outcome, ResumedBy, Subject, Verdict};
 use crate::policy::level::Level;
 use crate::redis::health::{Answer, HealthChange};
@@ -162,6 +163,13 @@ pub(super) fn say_health(journal: &Journal, change: &HealthChange) {
         ("REDIS_STATE_BEFORE", from),
     ];
     journal.say(priority, &text, &fields);
+}
+
+/// What the kernel refused, though it carries all hooks.
+pub(super) fn say_refusals(journal: &Journal, probes: &Probes) {
+    for refusal in probes.refusals() {
+        journal.say(Priority::Warning, &refusal, &[("EVENT", "hooks")]);
+    }
 }
 
 /// `port 6379 HEALTHY 25`

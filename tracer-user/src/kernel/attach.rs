@@ -10,7 +10,7 @@ use aya::{
 use super::{
     error::{KernelError, root_cause},
     probes::{
-        Candidate, Family, Hook, Kind, PREEMPTED, Probes, ProgramCost, Traits, candidates,
+        Candidate, Family, Hook, Kind, PREEMPTED, Probes, ProgramCost, Refusal, Traits, candidates,
         category, substitute,
     },
 };
@@ -57,28 +57,36 @@ pub(super) fn attach_all(
                 }
                 Err(error) => {
                     unload(ebpf, candidate);
-                    refusal = Some((candidate.kind.family(), root_cause(&error)));
+                    refusal = Some((candidate.kind, root_cause(&error)));
                 }
             }
         }
         let (family, cause) = match (taken, refusal, substitute(hook)) {
-            (Some(by), ..) => {
+            (Some(by), refusal, _) => {
                 connect_is_hooked |= hook == Hook::Connect;
                 probes.taken.push((hook, by.name()));
+                let refusal = refusal.filter(|(kind, _)| kind.family() == Family::Tracepoint);
+                probes.refusals.extend(refusal.map(|(kind, cause)| Refusal {
+                    hook,
+                    taken: by.name(),
+                    refused: kind.name(),
+                    cause,
+                }));
                 if traits.preempts && can_be_preempted(hook, by) {
                     probes.losses.push((hook, PREEMPTED));
                 }
                 continue;
             }
-            (None, Some((family, cause)), _) if forced == Some(family) => (family, cause),
+            (None, Some((kind, cause)), _) if forced == Some(kind.family()) => {
+                (kind.family(), cause)
+            }
             (None, _, Some((by, loss))) => {
                 probes.taken.push((hook, by));
                 probes.losses.push((hook, loss));
                 continue;
             }
-            (None, refusal, None) => {
-                refusal.unwrap_or((Family::Tracepoint, "no program for it".to_owned()))
-            }
+            (None, Some((kind, cause)), None) => (kind.family(), cause),
+            (None, None, None) => (Family::Tracepoint, "no program for it".to_owned()),
         };
         return Err(KernelError::Attach {
             hook,

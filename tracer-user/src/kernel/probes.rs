@@ -266,12 +266,23 @@ pub struct ProgramCost {
     pub verified_insns: Option<u32>,
 }
 
+/// A tracepoint's program that the kernel refused, and what carries its hook instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) hook: Hook,
+    pub(super) taken: &'static str,
+    pub(super) refused: &'static str,
+    pub(super) cause: String,
+}
+
 /// Which way each hook took.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Probes {
     pub taken: Vec<(Hook, &'static str)>,
     /// Hooks that fell back, with what that loses: "nothing", where it is nothing.
     pub losses: Vec<(Hook, &'static str)>,
+    /// [`Probes::taken`] does not show these: both ways are tracepoints, which every kernel has.
+    pub(super) refusals: Vec<Refusal>,
     pub programs: Vec<ProgramCost>,
     /// The attached programs that are no twins, each with its own.
     pub(super) mains: Vec<(&'static str, Twins)>,
@@ -288,5 +299,62 @@ impl Probes {
         self.taken
             .iter()
             .find_map(|&(taken, by)| (taken == hook).then_some(by))
+    }
+
+    /// What the kernel refused of tracepoints, though it carries them all: a line for those that
+    /// lose alike, with what it said of the first.
+    pub fn refusals(&self) -> Vec<String> {
+        let mut lines: Vec<(String, String, &str)> = Vec::new();
+        for refusal in &self.refusals {
+            let how = format!(
+                "by {}; lost: {}; this kernel refuses {}",
+                refusal.taken,
+                self.loss_of(refusal.hook).unwrap_or("nothing"),
+                refusal.refused
+            );
+            match lines.iter_mut().find(|(_, alike, _)| *alike == how) {
+                Some((hooks, ..)) => *hooks = format!("{hooks}, {}", refusal.hook),
+                None => lines.push((refusal.hook.to_string(), how, &refusal.cause)),
+            }
+        }
+        let lines = lines.into_iter();
+        lines
+            .map(|(hooks, how, cause)| format!("{hooks} {how}: {cause}"))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_that_are_alike_are_one_line() {
+        let refusal = |hook, taken, refused| Refusal {
+            hook,
+            taken,
+            refused,
+            cause: format!("unknown type of {hook}"),
+        };
+        let probes = Probes {
+            losses: vec![(Hook::Exec, PREEMPTED)],
+            refusals: vec![
+                refusal(Hook::Destroy, "raw_tp", "tp_btf"),
+                refusal(Hook::Exec, "tp_btf", PERF_TRACEPOINT),
+                refusal(Hook::State, "raw_tp", "tp_btf"),
+            ],
+            ..Probes::default()
+        };
+        let expected = [
+            "destroy, state by raw_tp; lost: nothing; this kernel refuses tp_btf: \
+             unknown type of destroy"
+                .to_owned(),
+            format!(
+                "exec by tp_btf; lost: {PREEMPTED}; this kernel refuses perf_tp: \
+                 unknown type of exec"
+            ),
+        ];
+        assert_eq!(probes.refusals(), expected);
+        assert_eq!(Probes::default().refusals(), Vec::<String>::new());
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{attached::Attached, traced::Traced};
 use crate::{
-    cli::{args::TopArgs, daemon::config_file, output},
+    cli::{args::TopArgs, daemon::config_file},
     config::Config,
     report::Listing,
     top::Sample,
@@ -45,7 +45,7 @@ impl Source {
             }
         }
         let traced = Traced::start(args, &config)?;
-        output::say(&traced.announcement());
+        traced.announce();
         Ok(Self::Trace(Box::new(traced)))
     }
 

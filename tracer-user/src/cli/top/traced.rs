@@ -61,9 +61,9 @@ impl Traced {
         })
     }
 
-    pub(super) fn announcement(&self) -> String {
+    pub(super) fn announce(&self) {
         let ports: Vec<u16> = self.watches.iter().map(|watch| watch.port).collect();
-        trace::announcement(&ports, self.tracer.probes())
+        trace::announce(&ports, self.tracer.probes());
     }
 
     pub(super) fn look(&mut self, listing: Listing) {
