@@ -17,4 +17,16 @@ test "$(stat -c '%a %U %G' $socket)" = "660 root connleak" || fail "$(stat $sock
 as() { setpriv --reuid=nobody "--regid=$1" --clear-groups connleak status; }
 as connleak || fail "the group may not ask"
 as nogroup && fail "everybody may ask"
+
+# A configuration that is wrong is not tried again and again.
+config=/etc/connleak/connleak.toml
+cp $config /run/good.toml
+echo "[watch" >> $config
+systemctl restart connleak.service && fail "the daemon starts with a bad configuration"
+# Longer than RestartSec.
+sleep 4
+test "$(property connleak.service ActiveState)" = failed || fail "it is tried again"
+test "$(property connleak.service ExecMainStatus)" = 78 || fail "not ended as a bad configuration is"
+cp /run/good.toml $config
+systemctl restart connleak.service || fail "the daemon does not start with a good configuration"
 exit 0

@@ -204,6 +204,9 @@ fn a_bad_reload_keeps_the_old_configuration() -> Result<()> {
     Ok(())
 }
 
+/// EX_CONFIG of sysexits.h, which the unit names.
+const BAD_CONFIG: i32 = 78;
+
 #[test]
 fn check_config_names_file_and_line() -> Result<()> {
     let home = Home::new()?;
@@ -211,7 +214,7 @@ fn check_config_names_file_and_line() -> Result<()> {
     let config = home.config();
     let path = config.to_str().context("a path of text")?;
     let ended = tracer::run(&["daemon", "--check-config", "--config", path])?;
-    ensure!(ended.status.code() == Some(2), "{ended:?}");
+    ensure!(ended.status.code() == Some(BAD_CONFIG), "{ended:?}");
     let said = ended.stderr.join("\n");
     ensure!(
         said.contains("connleak.toml:") && said.contains("no unit name"),
@@ -221,6 +224,34 @@ fn check_config_names_file_and_line() -> Result<()> {
     home.configure(6379, "", "")?;
     let ended = tracer::run(&["daemon", "--check-config", "--config", path])?;
     ensure!(ended.status.success(), "{ended:?}");
+    Ok(())
+}
+
+#[test]
+fn a_daemon_with_a_bad_configuration_ends_with_a_code_of_its_own() -> Result<()> {
+    let home = Home::new()?;
+    let config = home.config();
+    let path = config.to_str().context("a path of text")?;
+    for bad in [&b"[[watch]]\nport = 0\n"[..], b"[watch", b"\xff\xfe"] {
+        fs::write(&config, bad)?;
+        let ended = tracer::run(&["daemon", "--config", path])?;
+        ensure!(
+            ended.status.code() == Some(BAD_CONFIG),
+            "{bad:?}: {ended:?}"
+        );
+        ensure!(
+            ended.stderr.join("\n").contains("connleak.toml"),
+            "{ended:?}"
+        );
+    }
+    // What is missing may come yet: to be tried again.
+    fs::remove_file(&config)?;
+    let ended = tracer::run(&["daemon", "--config", path])?;
+    ensure!(ended.status.code() == Some(2), "{ended:?}");
+    // Others that read the configuration fail as they always do.
+    fs::write(&config, "[watch")?;
+    let ended = tracer::run(&["status", "--config", path])?;
+    ensure!(ended.status.code() == Some(2), "{ended:?}");
     Ok(())
 }
 

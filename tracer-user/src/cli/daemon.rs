@@ -7,16 +7,32 @@ use anyhow::Result;
 
 use super::{
     args::{DaemonArgs, JudgingArgs},
-    output,
+    failed, output,
 };
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::daemon::{self, DaemonOptions};
 use crate::pipeline::Judging;
 
 /// Where the package installs it.
 const CONFIG: &str = "/etc/connleak/connleak.toml";
 
+/// Exit code of a daemon whose configuration is wrong: sysexits.h, EX_CONFIG. Its unit is not
+/// started again then, as it is after all else, which may pass.
+const BAD_CONFIG: u8 = 78;
+
 pub(super) async fn run(args: DaemonArgs) -> Result<ExitCode> {
+    match run_or_check(args).await {
+        Err(error) if is_bad_config(&error) => Ok(failed(&error, BAD_CONFIG)),
+        ended => ended,
+    }
+}
+
+fn is_bad_config(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<ConfigError>();
+    error.is_some_and(ConfigError::is_of_content)
+}
+
+async fn run_or_check(args: DaemonArgs) -> Result<ExitCode> {
     let options = DaemonOptions {
         config_file: config_file(args.config),
         dry_run: args.dry_run,
@@ -53,4 +69,27 @@ pub(super) fn config_file(named: Option<PathBuf>) -> Option<PathBuf> {
         let installed = Path::new(CONFIG);
         installed.exists().then(|| installed.to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_is_not_started_again_with_a_bad_configuration() {
+        let unit = include_str!("../../dist/connleak.service");
+        let line = format!("RestartPreventExitStatus={BAD_CONFIG}");
+        assert!(unit.lines().any(|it| it == line), "no {line}");
+    }
+
+    #[test]
+    fn what_a_file_says_is_a_bad_configuration_and_no_file_is_none() {
+        let is_bad = |config: Result<Config, ConfigError>| {
+            is_bad_config(&config.expect_err("no configuration").into())
+        };
+        let file = Path::new("/nonexistent/connleak.toml");
+        assert!(is_bad(Config::parse("[watch", file)));
+        assert!(is_bad(Config::parse("[[watch]]\nport = 0\n", file)));
+        assert!(!is_bad(Config::read(file)));
+    }
 }

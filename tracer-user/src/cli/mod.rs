@@ -43,12 +43,13 @@ pub fn run() -> ExitCode {
     match dispatch(args) {
         Ok(code) => code,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            let message = crate::report::clean(&format!("{error:#}"));
-            output::complain(&message);
-            ExitCode::from(FAILED)
-        }
+        Err(error) => failed(&error, FAILED),
     }
+}
+
+fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
+    output::complain(&crate::report::clean(&format!("{error:#}")));
+    ExitCode::from(code)
 }
 
 /// Help goes where it was asked for; anything else that clap says becomes one line.

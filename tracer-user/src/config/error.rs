@@ -17,6 +17,16 @@ pub enum ConfigError {
     Faults { faults: Vec<Fault> },
 }
 
+impl ConfigError {
+    /// Was the file read, and is what it says wrong? Then it is wrong until somebody changes it.
+    pub fn is_of_content(&self) -> bool {
+        match self {
+            Self::Read { source, .. } => source.kind() == io::ErrorKind::InvalidData,
+            Self::Faults { .. } => true,
+        }
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

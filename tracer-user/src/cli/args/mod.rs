@@ -23,7 +23,8 @@ pub(super) struct Args {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 2 it could not be done (one line on stderr says why \
-and what to do).\n`connleak doctor` also exits 1: tracing can run, but degraded.";
+and what to do).\n`connleak doctor` also exits 1: tracing can run, but degraded; `connleak daemon` \
+78: its\nconfiguration is wrong.";
 
 const GUARD_EXIT_CODES: &str = "A connection is left open if the command, or any process it \
 started, opened it and nobody closed it: it is still open when the command ends, or was when the \
@@ -61,6 +62,9 @@ pub(super) enum Command {
     #[command(after_help = GUARD_EXIT_CODES)]
     Guard(GuardArgs),
     /// Keep the policy running: levels, restarts with evidence, health
+    #[command(
+        after_help = "Exit codes: 0 done, 2 it could not be done, 78 the configuration is wrong."
+    )]
     Daemon(DaemonArgs),
     /// Is all well: counts, latency, Redis, services; one line each
     #[command(after_help = "Exit codes: 0 healthy, 1 warning, 2 critical, 3 unknown.")]
