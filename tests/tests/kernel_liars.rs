@@ -1,61 +1,27 @@
 //! Processes that lie about what they run: their stacks are labelled, and cost little memory.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, BufWriter, Lines, Write};
+use std::io::{BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use connleak_tests::gate::{self, Need};
+use connleak_tests::languages::LeakingClient;
 use connleak_tests::report::{FrameKind, Opener, StackGroup};
 use connleak_tests::server::RedisServer;
 use connleak_tests::tracer::Tracer;
-use connleak_tests::{child, place, python};
+use connleak_tests::{place, python};
 
 /// Three times what tracing takes with ordinary programs.
 const MEMORY_MAX_KIB: u64 = 256 * 1024;
 
-struct Liar {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Liar {
-    fn start(to: SocketAddr, file: &Path, way: &str) -> Result<Self> {
-        let mut child = child::bound(&mut Command::new(place::client("liar")?))
-            .args([to.ip().to_string(), to.port().to_string()])
-            .arg(file)
-            .arg(way)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
-        ensure!(
-            lines.next().context("a line")?? == "up",
-            "{way} did not start"
-        );
-        Ok(Self { child, lines })
-    }
-
-    fn connect(&mut self) -> Result<()> {
-        let stdin = self.child.stdin.as_mut().context("stdin is piped")?;
-        stdin.write_all(b"\n")?;
-        stdin.flush()?;
-        ensure!(
-            self.lines.next().context("a line")?? == "ready",
-            "it did not connect"
-        );
-        Ok(())
-    }
-}
-
-impl Drop for Liar {
-    fn drop(&mut self) {
-        // It ends with its stdin.
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
+fn start(to: SocketAddr, file: &Path, way: &str) -> Result<LeakingClient> {
+    let mut command = Command::new(place::client("liar")?);
+    command.args([to.ip().to_string(), to.port().to_string()]);
+    command.arg(file).arg(way);
+    LeakingClient::spawn(command)
 }
 
 /// The most that a process took which this one has started and waited for: the tracers among them.
@@ -73,9 +39,9 @@ fn most_memory_kib() -> Result<u64> {
 fn traced(file: &Path, way: &str) -> Result<StackGroup> {
     let server = RedisServer::start()?;
     // Before it is traced, so that it is looked at when tracing starts.
-    let mut program = Liar::start(server.v4(), file, way)?;
+    let mut program = start(server.v4(), file, way)?;
     let tracer = Tracer::start(&[server.port()])?;
-    program.connect()?;
+    program.leak()?;
     let report = tracer.finish()?;
     let memory_kib = most_memory_kib()?;
     ensure!(memory_kib < MEMORY_MAX_KIB, "{way}: {memory_kib} KiB");
