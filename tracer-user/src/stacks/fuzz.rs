@@ -8,10 +8,10 @@ use super::elf::{Elf, ElfSource, u32_at, u64_at};
 use super::forward::way_out;
 use super::gopclntab::GoTable;
 use super::image::Image;
+use super::memory::Memory;
 use super::modules::{Mapping, ModuleTable, parse_executable};
 use super::perfmap::Entries;
 use super::php;
-use super::python::Memory;
 use super::resolver::start_ticks;
 use super::{FrameSample, ProcessKey, Registers, Resolver, ResolverConfig, StackSample};
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use super::allowance::{Account, Allowance};
+use super::looked::Looked;
 use super::modules::{Mapping, executables_named};
-use super::python::{self, Looked};
+use super::python;
 use super::resolver::{is_started_at, start_ticks};
 use super::{Frame, ProcessKey};
 use super::{php, ruby};

@@ -8,9 +8,12 @@
 //! `java` unwinds and names a JVM's frames, `perfmap` other code that a process compiled itself. `resolver` wires them, `background` runs it, within its `allowance` of CPU, and keeps what comes out in `shared`. `site`, `library` and `glob` then say which frame is the user's own.
 //!
 //! `interpreters` finds the processes that run one and has the kernel side walk its frames; `python`
-//! knows CPython, `php` PHP, `ruby` Ruby, and what was read of code stays in `known_code`; `node` reads what a Node process tells of itself. Names of such frames are read before anything slow, on the ring's thread; `merge`
-//! then replaces the interpreter's own C frames, told by their module, by the frames they ran. Everything a target can write (memory, ELF
-//! files, debug information) is hostile input read by root: bounded, copied, never followed by name.
+//! knows CPython, `php` PHP, `ruby` Ruby, each of which says what it `looked` at and reads the
+//! target's `memory`, and what was read of code stays in `known_code`; `node` reads what a Node
+//! process tells of itself. Names of such frames are read before anything slow, on the ring's
+//! thread; `merge` then replaces the interpreter's own C frames, told by their module, by the frames
+//! they ran. Everything a target can write (memory, ELF files, debug information) is hostile input
+//! read by root: bounded, copied, never followed by name.
 
 mod allowance;
 mod background;
@@ -35,6 +38,8 @@ mod known_code;
 mod known_files;
 mod known_sites;
 mod library;
+mod looked;
+mod memory;
 mod merge;
 mod modules;
 mod node;

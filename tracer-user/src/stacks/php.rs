@@ -9,8 +9,9 @@ use std::path::Path;
 use super::elf::{Elf, ElfSource, u16_at, u32_at, u64_at};
 use super::interpreters::{Caller, FrameLayout, Root};
 use super::known_files::KnownFiles;
+use super::looked::Looked;
+use super::memory::Memory;
 use super::modules::{Mapping, open_mapped};
-use super::python::{Looked, Memory};
 use super::{Frame, FrameKind};
 
 const TABLE_MAX_BYTES: u64 = 16 << 20;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::super::elf::{i32_at, u32_at, u64_at};
-use super::super::python::Memory;
+use super::super::memory::Memory;
 use super::layout::{Extent, Layout, STRUCT_MAX_BYTES};
 use super::walk_memory::WalkMemory;
 

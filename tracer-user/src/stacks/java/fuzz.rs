@@ -2,7 +2,7 @@
 
 use super::super::elf::u64_at;
 use super::super::fuzz::{MEMORY, with_memory};
-use super::super::python::Looked;
+use super::super::looked::Looked;
 use super::activation::Returned;
 use super::machine::find;
 use super::method::MethodReader;

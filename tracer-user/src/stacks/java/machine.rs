@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::super::elf::i32_at;
 use super::super::known_files::KnownFiles;
+use super::super::looked::Looked;
+use super::super::memory::Memory;
 use super::super::modules::{Code, Mapping, ModuleTable, open_mapped};
-use super::super::python::{Looked, Memory};
 use super::code_cache::{Heap, heaps};
 use super::layout::{Layout, STRUCTS, VERSIONS, WITH_VIRTUAL_THREADS_IN_PREVIEW};
 use super::tables::{Symbols, Tables};

@@ -1,7 +1,7 @@
 //! A JVM in memory as JDK 17 has it: an interpreter, a stub, and code compiled from two methods.
 
 use super::super::fuzz::{MEMORY, with_memory};
-use super::super::python::Looked;
+use super::super::looked::Looked;
 use super::machine::{Machine, find};
 use super::tables::Symbols;
 

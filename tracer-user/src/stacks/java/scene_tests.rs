@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::super::fuzz::MEMORY;
-use super::super::python::{Looked, Memory};
+use super::super::looked::Looked;
+use super::super::memory::Memory;
 use super::super::{Frame, FrameKind};
 use super::activation::{Returned, Step, step};
 use super::machine::Machine;

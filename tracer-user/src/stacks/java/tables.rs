@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 
 use super::super::elf::{Elf, ElfSource, i32_at, u64_at};
+use super::super::memory::Memory;
 use super::super::php::symbol;
-use super::super::python::Memory;
 
 const SYMBOLS_MAX_BYTES: u64 = 16 << 20;
 /// JDK 17 has 789 fields, 1 000 constants, entries of 48 bytes, and names of up to 61.

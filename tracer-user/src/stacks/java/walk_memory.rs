@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::super::python::Memory;
+use super::super::memory::Memory;
 
 /// A hostile JVM has debug information of 768 KiB for each of 256 frames. A real stack takes some
 /// KiB a frame.

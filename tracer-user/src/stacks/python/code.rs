@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::super::elf::{u32_at, u64_at};
 use super::super::known_code::{CodeKey, Held, KnownCode};
+use super::super::memory::Memory;
 use super::super::{Frame, FrameKind};
 use super::Runtime;
 use super::layout::Version;
 use super::lines::line_at;
-use super::memory::Memory;
 use super::text::{self, TextHeader};
 
 /// `PyTypeObject`: `tp_basicsize` and `tp_members`, at the same place since 3.4.

@@ -5,13 +5,14 @@ use std::rc::Rc;
 
 use super::super::interpreters::FrameLayout;
 use super::super::known_files::KnownFiles;
+use super::super::looked::Looked;
+use super::super::memory::Memory;
 use super::super::modules::{Mapping, open_mapped};
+use super::Runtime;
 use super::code::CodeMembers;
 use super::layout::{Layout, RUNTIME_HEAD_BYTES, Version};
-use super::memory::Memory;
 use super::symbols::{SymbolFile, Symbols};
 use super::thread_state::find_slot;
-use super::{Looked, Runtime};
 
 /// Remembers the symbols of the files it has seen.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use super::super::elf::u64_at;
 use super::super::fuzz::{MEMORY, with_memory};
-use super::Looked;
+use super::super::looked::Looked;
 use super::code::CodeReader;
 use super::discover::find;
 use super::symbols::{Symbols, search};

@@ -2,22 +2,20 @@
 //!
 //! `discover` finds the runtime in a process's maps and memory (`symbols` in its ELF file, `layout`
 //! by its version, `thread_state` the slot that the walk begins at); `code` turns code objects into
-//! functions over `text` and `lines`. All of it reads `memory` that the target may write: bounded,
-//! checked by type, never believed.
+//! functions over `text` and `lines`. All of it reads memory that the target may write: bounded, checked
+//! by type, never believed.
 
 mod code;
 mod discover;
 pub mod fuzz;
 mod layout;
 mod lines;
-mod memory;
 mod symbols;
 mod text;
 mod thread_state;
 
 pub(super) use code::CodeReader;
 pub(super) use discover::Discovery;
-pub(super) use memory::Memory;
 
 /// What naming the frames of one process needs to know of its CPython.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,30 +26,4 @@ pub(super) struct Runtime {
     /// Address of `PyUnicode_Type`.
     text_type: u64,
     members: code::CodeMembers,
-}
-
-/// What a look at a process found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Looked<Found> {
-    Found(Found),
-    /// One that connleak does not know, and why.
-    Refused(String),
-    /// The process ended.
-    Ended,
-    /// An interpreter is mapped and not up yet.
-    NotYet,
-    /// None is mapped.
-    Nothing,
-}
-
-impl<Found> Looked<Found> {
-    pub(super) fn map<Other>(self, found: impl FnOnce(Found) -> Other) -> Looked<Other> {
-        match self {
-            Self::Found(it) => Looked::Found(found(it)),
-            Self::Refused(cause) => Looked::Refused(cause),
-            Self::Ended => Looked::Ended,
-            Self::NotYet => Looked::NotYet,
-            Self::Nothing => Looked::Nothing,
-        }
-    }
 }

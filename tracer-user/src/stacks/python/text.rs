@@ -1,8 +1,8 @@
 //! A `str` object, read in bounds.
 
 use super::super::elf::{u32_at, u64_at};
+use super::super::memory::Memory;
 use super::Runtime;
-use super::memory::Memory;
 
 /// Longer names and paths are cut: no person reads them.
 const CHARACTERS_MAX: usize = 1_024;

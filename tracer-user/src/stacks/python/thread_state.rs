@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::super::elf::u64_at;
+use super::super::memory::Memory;
 use super::layout::{Slots, StateList};
-use super::memory::Memory;
 
 const STATES_MAX: usize = 64;
 /// glibc's `struct pthread` has 2,304 bytes on x86_64, the keys' values in the second half of it.

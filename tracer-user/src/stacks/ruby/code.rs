@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::elf::{u32_at, u64_at};
 use super::super::known_code::{Held, KnownCode};
-use super::super::python::Memory;
+use super::super::memory::Memory;
 use super::super::{Frame, FrameKind};
 use super::Runtime;
 use super::layout::Layout;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::elf::u64_at;
-use super::super::python::Memory;
+use super::super::memory::Memory;
 use super::layout::{
     EXECUTION_FRAME, EXECUTION_STACK, Layout, THREAD_NEXT, THREAD_VM, VM_MAIN_THREAD,
 };

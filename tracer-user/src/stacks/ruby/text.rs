@@ -1,7 +1,7 @@
 //! A `String` object, and the pair of them that stands for a file, read in bounds.
 
 use super::super::elf::u64_at;
-use super::super::python::Memory;
+use super::super::memory::Memory;
 use super::layout::Layout;
 
 /// Longer names and paths are cut: no person reads them.

@@ -9,17 +9,17 @@ const SEGMENTS_MAX: usize = 1024;
 
 /// The memory of the process with this PID, whoever that is by now.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Memory {
+pub(super) struct Memory {
     pid: u32,
 }
 
 impl Memory {
-    pub(in super::super) fn of(pid: u32) -> Self {
+    pub(super) fn of(pid: u32) -> Self {
         Self { pid }
     }
 
     /// Fills `buffer` from `address`, or fails.
-    pub(in super::super) fn read_into(self, address: u64, buffer: &mut [u8]) -> Option<()> {
+    pub(super) fn read_into(self, address: u64, buffer: &mut [u8]) -> Option<()> {
         let wanted = buffer.len();
         let local = libc::iovec {
             iov_base: buffer.as_mut_ptr().cast(),
@@ -28,7 +28,7 @@ impl Memory {
         (self.readv(&local, &[remote(address, wanted)]).ok()? == wanted).then_some(())
     }
 
-    pub(in super::super) fn read(self, address: u64, bytes: usize) -> Option<Vec<u8>> {
+    pub(super) fn read(self, address: u64, bytes: usize) -> Option<Vec<u8>> {
         if bytes > READ_MAX_BYTES {
             return None;
         }
@@ -37,18 +37,14 @@ impl Memory {
         Some(buffer)
     }
 
-    pub(in super::super) fn u64_at(self, address: u64) -> Option<u64> {
+    pub(super) fn u64_at(self, address: u64) -> Option<u64> {
         let mut buffer = [0; 8];
         self.read_into(address, &mut buffer)?;
         Some(u64::from_le_bytes(buffer))
     }
 
     /// `bytes` from each address, in one system call where all can be read.
-    pub(in super::super) fn read_each(
-        self,
-        addresses: &[u64],
-        bytes: usize,
-    ) -> Vec<Option<Vec<u8>>> {
+    pub(super) fn read_each(self, addresses: &[u64], bytes: usize) -> Vec<Option<Vec<u8>>> {
         let total = addresses.len().saturating_mul(bytes);
         if addresses.is_empty() || addresses.len() > SEGMENTS_MAX || total > READ_MAX_BYTES {
             return vec![None; addresses.len()];
