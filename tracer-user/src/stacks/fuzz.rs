@@ -13,6 +13,7 @@ use super::modules::{Mapping, ModuleTable, parse_executable};
 use super::perfmap::Entries;
 use super::php;
 use super::resolver::start_ticks;
+use super::symbol_table::SymbolTable;
 use super::{FrameSample, ProcessKey, Registers, Resolver, ResolverConfig, StackSample};
 
 pub use super::java::fuzz as java;
@@ -124,8 +125,7 @@ pub fn symbols(bytes: &[u8]) {
     };
     let at = usize::from(*count) * SYMBOL_BYTES;
     let (table, names) = tables.split_at(at.min(tables.len()));
-    php::symbol(table, names, b"executor_globals\0");
-    python::symbols(table, names);
+    python::symbols(&SymbolTable::of(table.to_vec(), names.to_vec()));
     for name in names.split(|byte| *byte == 0).take(NAMES_MAX) {
         let name = demangle(&String::from_utf8_lossy(name));
         assert!(name.len() <= NAME_MAX_BYTES);

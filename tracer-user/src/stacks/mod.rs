@@ -8,8 +8,8 @@
 //! `java` unwinds and names a JVM's frames, `perfmap` other code that a process compiled itself. `resolver` wires them, `background` runs it, within its `allowance` of CPU, and keeps what comes out in `shared`. `site`, `library` and `glob` then say which frame is the user's own.
 //!
 //! `interpreters` finds the processes that run one and has the kernel side walk its frames; `python`
-//! knows CPython, `php` PHP, `ruby` Ruby, each of which says what it `looked` at and reads the
-//! target's `memory`, and what was read of code stays in `known_code`; `node` reads what a Node
+//! knows CPython, `php` PHP, `ruby` Ruby, each of which finds it by the `symbol_table` of its
+//! file, says what it `looked` at and reads the target's `memory`, and what was read of code stays in `known_code`; `node` reads what a Node
 //! process tells of itself. Names of such frames are read before anything slow, on the ring's
 //! thread; `merge` then replaces the interpreter's own C frames, told by their module, by the frames
 //! they ran. Everything a target can write (memory, ELF files, debug information) is hostile input
@@ -51,6 +51,7 @@ mod resolver;
 mod ruby;
 mod shared;
 mod site;
+mod symbol_table;
 mod symbolize;
 mod unwind;
 

@@ -6,16 +6,16 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::elf::{Elf, ElfSource, u16_at, u32_at, u64_at};
+use super::elf::{Elf, ElfSource, u32_at, u64_at};
 use super::interpreters::{Caller, FrameLayout, Root};
 use super::known_files::KnownFiles;
 use super::looked::Looked;
 use super::memory::Memory;
 use super::modules::{Mapping, open_mapped};
+use super::symbol_table::SymbolTable;
 use super::{Frame, FrameKind};
 
 const TABLE_MAX_BYTES: u64 = 16 << 20;
-const SYMBOL_BYTES: usize = 24;
 const NAME_MAX_BYTES: u64 = 1_024;
 
 /// `zend_executor_globals`, Zend/zend_globals.h: zend_constants, vm_stack_top, vm_stack_end, vm_stack,
@@ -101,24 +101,9 @@ impl Discovery {
 fn read_globals(file: File) -> Option<(Elf, u64)> {
     let source = ElfSource::from_file(file).ok()?;
     let elf = Elf::parse(&source).ok()?;
-    let read = |name| {
-        let section = elf.section(name)?;
-        let (offset, bytes) = (section.offset, section.size_bytes);
-        source.read("symbols", offset, bytes, TABLE_MAX_BYTES).ok()
-    };
-    let address = symbol(&read(".dynsym")?, &read(".dynstr")?, b"executor_globals\0")?;
+    let table = SymbolTable::dynamic(&elf, &source, TABLE_MAX_BYTES)?;
+    let address = table.address("executor_globals")?;
     Some((elf.without_sections(), address))
-}
-
-pub(super) fn symbol(table: &[u8], names: &[u8], wanted: &[u8]) -> Option<u64> {
-    table
-        .chunks_exact(SYMBOL_BYTES)
-        .filter(|symbol| u16_at(symbol, 6) != 0)
-        .find(|symbol| {
-            let name = names.get(u32_at(symbol, 0) as usize..).unwrap_or_default();
-            name.starts_with(wanted)
-        })
-        .map(|symbol| u64_at(symbol, 8))
 }
 
 /// The stack's page and its size stand before the current frame, or this is another layout. Between
@@ -341,10 +326,8 @@ mod tests {
         fn any_function_has_an_answer(
             function in prop::collection::vec(any::<u8>(), 0..FUNCTION_BYTES),
             opline: u64,
-            names in prop::collection::vec(any::<u8>(), 0..64),
         ) {
             let _ = read_frame(own(), &function, opline);
-            let _ = symbol(&function, &names, b"executor_globals\0");
         }
     }
 }

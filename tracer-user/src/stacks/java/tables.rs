@@ -8,7 +8,7 @@ use std::fs::File;
 
 use super::super::elf::{Elf, ElfSource, i32_at, u64_at};
 use super::super::memory::Memory;
-use super::super::php::symbol;
+use super::super::symbol_table::SymbolTable;
 
 const SYMBOLS_MAX_BYTES: u64 = 16 << 20;
 /// JDK 17 has 789 fields, 1 000 constants, entries of 48 bytes, and names of up to 61.
@@ -18,22 +18,22 @@ const ENTRY_MAX_BYTES: u64 = 128;
 const NAME_BYTES: usize = 64;
 
 /// The variables that say where the tables are and how their entries look.
-const VARIABLES: [&[u8]; 15] = [
-    b"gHotSpotVMStructs\0",
-    b"gHotSpotVMStructEntryArrayStride\0",
-    b"gHotSpotVMStructEntryTypeNameOffset\0",
-    b"gHotSpotVMStructEntryFieldNameOffset\0",
-    b"gHotSpotVMStructEntryIsStaticOffset\0",
-    b"gHotSpotVMStructEntryOffsetOffset\0",
-    b"gHotSpotVMStructEntryAddressOffset\0",
-    b"gHotSpotVMTypes\0",
-    b"gHotSpotVMTypeEntryArrayStride\0",
-    b"gHotSpotVMTypeEntryTypeNameOffset\0",
-    b"gHotSpotVMTypeEntrySizeOffset\0",
-    b"gHotSpotVMIntConstants\0",
-    b"gHotSpotVMIntConstantEntryArrayStride\0",
-    b"gHotSpotVMIntConstantEntryNameOffset\0",
-    b"gHotSpotVMIntConstantEntryValueOffset\0",
+const VARIABLES: [&str; 15] = [
+    "gHotSpotVMStructs",
+    "gHotSpotVMStructEntryArrayStride",
+    "gHotSpotVMStructEntryTypeNameOffset",
+    "gHotSpotVMStructEntryFieldNameOffset",
+    "gHotSpotVMStructEntryIsStaticOffset",
+    "gHotSpotVMStructEntryOffsetOffset",
+    "gHotSpotVMStructEntryAddressOffset",
+    "gHotSpotVMTypes",
+    "gHotSpotVMTypeEntryArrayStride",
+    "gHotSpotVMTypeEntryTypeNameOffset",
+    "gHotSpotVMTypeEntrySizeOffset",
+    "gHotSpotVMIntConstants",
+    "gHotSpotVMIntConstantEntryArrayStride",
+    "gHotSpotVMIntConstantEntryNameOffset",
+    "gHotSpotVMIntConstantEntryValueOffset",
 ];
 
 /// Addresses of [`VARIABLES`] as the file has them.
@@ -45,17 +45,10 @@ impl Symbols {
     pub(super) fn read(file: File) -> Option<Self> {
         let source = ElfSource::from_file(file).ok()?;
         let elf = Elf::parse(&source).ok()?;
-        let read = |name| {
-            let section = elf.section(name)?;
-            let (offset, bytes) = (section.offset, section.size_bytes);
-            source
-                .read("symbols", offset, bytes, SYMBOLS_MAX_BYTES)
-                .ok()
-        };
-        let (table, names) = (read(".dynsym")?, read(".dynstr")?);
+        let table = SymbolTable::dynamic(&elf, &source, SYMBOLS_MAX_BYTES)?;
         let mut addresses = [0; VARIABLES.len()];
         for (address, wanted) in addresses.iter_mut().zip(VARIABLES) {
-            *address = symbol(&table, &names, wanted)?;
+            *address = table.address(wanted)?;
         }
         Some(Self(addresses))
     }

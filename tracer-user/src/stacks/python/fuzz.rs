@@ -3,9 +3,10 @@
 use super::super::elf::u64_at;
 use super::super::fuzz::{MEMORY, with_memory};
 use super::super::looked::Looked;
+use super::super::symbol_table::SymbolTable;
 use super::code::CodeReader;
 use super::discover::find;
-use super::symbols::{Symbols, search};
+use super::symbols::Symbols;
 
 /// Where an input has what; `_PyRuntime` stands at its start.
 const TEXT_TYPE: u64 = 0x200;
@@ -34,7 +35,7 @@ pub fn memory(bytes: &[u8]) {
     });
 }
 
-/// The symbol table of an interpreter, and its names.
-pub(in super::super) fn symbols(table: &[u8], names: &[u8]) {
-    search(table, names);
+/// The symbol table of an interpreter.
+pub(in super::super) fn symbols(table: &SymbolTable) {
+    Symbols::find(table);
 }

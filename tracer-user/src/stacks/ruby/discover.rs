@@ -10,7 +10,7 @@ use super::super::known_files::KnownFiles;
 use super::super::looked::Looked;
 use super::super::memory::Memory;
 use super::super::modules::{Mapping, open_mapped};
-use super::super::php::symbol;
+use super::super::symbol_table::SymbolTable;
 use super::Runtime;
 use super::layout::{Layout, VERSION_BYTES};
 use super::machine::{find_slot, main_thread};
@@ -92,25 +92,15 @@ impl Discovery {
 fn read_file(file: File) -> Option<RubyFile> {
     let source = ElfSource::from_file(file).ok()?;
     let elf = Elf::parse(&source).ok()?;
-    let read = |name| {
-        let section = elf.section(name)?;
-        let (offset, bytes) = (section.offset, section.size_bytes);
-        source.read("symbols", offset, bytes, TABLE_MAX_BYTES).ok()
-    };
-    let tables = [(".dynsym", ".dynstr"), (".symtab", ".strtab")];
+    let tables = [SymbolTable::dynamic, SymbolTable::full];
     let tables: Vec<_> = tables
         .iter()
-        .filter_map(|(table, names)| Some((read(table)?, read(names)?)))
+        .filter_map(|read| read(&elf, &source, TABLE_MAX_BYTES))
         .collect();
-    let address = |wanted| {
-        let tables = tables.iter();
-        tables
-            .filter_map(|(table, names)| symbol(table, names, wanted))
-            .next()
-    };
+    let address = |wanted| tables.iter().find_map(|table| table.address(wanted));
     let symbols = Symbols {
-        version: address(b"ruby_api_version\0")?,
-        machine: address(b"ruby_current_vm_ptr\0"),
+        version: address("ruby_api_version")?,
+        machine: address("ruby_current_vm_ptr"),
         variables: elf.variables().collect(),
     };
     Some(RubyFile {
