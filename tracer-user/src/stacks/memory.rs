@@ -79,6 +79,11 @@ impl Memory {
     }
 }
 
+/// Where an object may be: other values are numbers, flags, or nothing.
+pub(super) fn object_at(value: u64) -> Option<u64> {
+    (value >= 4_096 && value.is_multiple_of(8)).then_some(value)
+}
+
 fn remote(address: u64, bytes: usize) -> libc::iovec {
     libc::iovec {
         iov_base: address as *mut _,

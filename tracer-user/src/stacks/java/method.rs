@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use super::super::elf::{u16_at, u32_at, u64_at};
 use super::super::known_code::{Held, KnownCode};
+use super::super::memory::object_at;
 use super::layout::{Layout, MethodLayout};
 use super::lines::Lines;
-use super::pool::{Pool, pointer};
+use super::pool::Pool;
 use super::walk_memory::WalkMemory;
 
 /// 64 KiB of bytecode, and its tables.
@@ -114,8 +115,8 @@ impl MethodReader {
 
 impl MethodParts {
     fn read(memory: WalkMemory<'_>, layout: &MethodLayout, method: u64) -> Option<Self> {
-        let at = pointer(method)?.checked_add(layout.constant_part as u64)?;
-        let constant = pointer(memory.u64_at(at)?)?;
+        let at = object_at(method)?.checked_add(layout.constant_part as u64)?;
+        let constant = object_at(memory.u64_at(at)?)?;
         let bytes = memory.read(constant, layout.constant_bytes)?;
         Some(Self { constant, bytes })
     }

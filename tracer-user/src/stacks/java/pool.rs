@@ -1,6 +1,7 @@
 //! A class's constant pool: names, and what its bytecode calls.
 
 use super::super::elf::{u16_at, u32_at, u64_at};
+use super::super::memory::object_at;
 use super::layout::{CallEntries, MethodLayout, SourceFile};
 use super::walk_memory::WalkMemory;
 
@@ -21,8 +22,8 @@ impl Pool {
         layout: &MethodLayout,
         address: u64,
     ) -> Option<Self> {
-        let header = memory.read(pointer(address)?, layout.pool_bytes)?;
-        let class = pointer(u64_at(&header, layout.pool_class))?;
+        let header = memory.read(object_at(address)?, layout.pool_bytes)?;
+        let class = object_at(u64_at(&header, layout.pool_class))?;
         let back = memory.u64_at(class.checked_add(layout.class_pool as u64)?)?;
         (back == address).then_some(Self {
             address,
@@ -72,12 +73,12 @@ impl Pool {
         layout: &MethodLayout,
         cached: u16,
     ) -> Option<String> {
-        let cache = pointer(u64_at(&self.header, layout.calls.cache))?;
+        let cache = object_at(u64_at(&self.header, layout.calls.cache))?;
         let entries = match layout.calls.entries {
             CallEntries::Behind(bytes) => cache.checked_add(bytes as u64)?,
             CallEntries::Apart { array, elements } => {
                 let array = memory.u64_at(cache.checked_add(array as u64)?)?;
-                pointer(array)?.checked_add(elements as u64)?
+                object_at(array)?.checked_add(elements as u64)?
             }
         };
         let at = u64::from(cached) * layout.calls.entry_bytes as u64 + layout.calls.index as u64;
@@ -99,15 +100,11 @@ impl Pool {
 
 /// A `Symbol`'s text: Java's own UTF-8, without control characters.
 fn symbol(memory: WalkMemory<'_>, layout: &MethodLayout, symbol: u64) -> Option<String> {
-    let symbol = pointer(symbol)?;
+    let symbol = object_at(symbol)?;
     let length = memory.read(symbol.checked_add(layout.symbol_length as u64)?, 2)?;
     let bytes = u16_at(&length, 0).min(TEXT_MAX_BYTES);
     let text = memory.read(symbol.checked_add(layout.symbol_text as u64)?, bytes.into())?;
     let text = String::from_utf8_lossy(&text).into_owned();
     let is_name = !text.is_empty() && !text.contains(char::is_control);
     is_name.then_some(text)
-}
-
-pub(super) fn pointer(value: u64) -> Option<u64> {
-    (value >= 4_096 && value.is_multiple_of(8)).then_some(value)
 }

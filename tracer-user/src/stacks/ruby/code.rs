@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::super::elf::{u32_at, u64_at};
 use super::super::known_code::{Held, KnownCode};
-use super::super::memory::Memory;
+use super::super::memory::{Memory, object_at};
 use super::super::{Frame, FrameKind};
 use super::Runtime;
 use super::layout::Layout;
 use super::lines::{Lines, index_bytes};
-use super::text::{HEADER_BYTES, TextHeader, object_at, paths};
+use super::text::{HEADER_BYTES, TextHeader, paths};
 
 /// `rb_iseq_t`, vm_core.h: an object of type `T_IMEMO`, `imemo_iseq`, and where its body is.
 const CODE_BYTES: usize = 24;

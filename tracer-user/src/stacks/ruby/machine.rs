@@ -3,11 +3,10 @@
 use std::ops::Range;
 
 use super::super::elf::u64_at;
-use super::super::memory::Memory;
+use super::super::memory::{Memory, object_at};
 use super::layout::{
     EXECUTION_FRAME, EXECUTION_STACK, Layout, THREAD_NEXT, THREAD_VM, VM_MAIN_THREAD,
 };
-use super::text::object_at;
 
 const THREAD_BYTES: usize = 96;
 const EXECUTION_BYTES: usize = 64;

@@ -1,7 +1,7 @@
 //! A `String` object, and the pair of them that stands for a file, read in bounds.
 
 use super::super::elf::u64_at;
-use super::super::memory::Memory;
+use super::super::memory::{Memory, object_at};
 use super::layout::Layout;
 
 /// Longer names and paths are cut: no person reads them.
@@ -69,11 +69,6 @@ pub(super) fn paths(object: u64, header: &[u8]) -> [Option<u64>; 2] {
         TYPE_ARRAY if flags & USER_1 != 0 => [16, 24].map(|at| object_at(u64_at(header, at))),
         _ => [None, None],
     }
-}
-
-/// Other values are numbers, symbols, `nil`.
-pub(super) fn object_at(value: u64) -> Option<u64> {
-    (value >= 4_096 && value.is_multiple_of(8)).then_some(value)
 }
 
 #[cfg(test)]
