@@ -123,3 +123,17 @@ pub struct Stack {
     /// Why the stack is missing or ends early: `stack ends early: <cause>`.
     pub note: Option<String>,
 }
+
+impl Frame {
+    /// Of which no more is known.
+    fn unnamed(kind: FrameKind, module: Option<String>) -> Self {
+        Self {
+            function: None,
+            file: None,
+            line: None,
+            module,
+            kind,
+            inlined: false,
+        }
+    }
+}

@@ -239,11 +239,7 @@ fn text(memory: Memory, at: u64) -> Option<String> {
 fn frame(function: Option<String>) -> Frame {
     Frame {
         function,
-        file: None,
-        line: None,
-        module: None,
-        kind: FrameKind::Php,
-        inlined: false,
+        ..Frame::unnamed(FrameKind::Php, None)
     }
 }
 

@@ -35,7 +35,7 @@ impl Machine {
             Activation::Stub(name) => Some(Named {
                 frames: vec![Frame {
                     function: Some(name.clone()),
-                    ..frame(FrameKind::Jit)
+                    ..Frame::unnamed(FrameKind::Jit, None)
                 }],
                 callee: None,
                 called: Called::Any,
@@ -124,17 +124,6 @@ fn shown(text: &MethodText, bci: Option<u32>, inlined: bool) -> Option<Frame> {
         file: text.file.clone(),
         line: bci.and_then(|bci| lines?.line_at(bci)),
         inlined,
-        ..frame(FrameKind::Java)
+        ..Frame::unnamed(FrameKind::Java, None)
     })
-}
-
-fn frame(kind: FrameKind) -> Frame {
-    Frame {
-        function: None,
-        file: None,
-        line: None,
-        module: None,
-        kind,
-        inlined: false,
-    }
 }

@@ -18,7 +18,7 @@ use super::packed::PackBounds;
 use super::perfmap::PerfMap;
 use super::symbolize::NameSources;
 use super::unwind::{ProcessUnwinder, Stop, Walk};
-use super::{Frame, FrameKind, ProcessKey, Stack, StackSample};
+use super::{ProcessKey, Stack, StackSample};
 
 /// A table that was just read and did not change is not read again for every stack: a target with
 /// wild return addresses would make us do so.
@@ -327,19 +327,6 @@ impl Stack {
         Self {
             frames: Vec::new(),
             note: Some(format!("stack ends early: {cause}")),
-        }
-    }
-}
-
-impl Frame {
-    fn unnamed(kind: FrameKind, module: Option<String>) -> Self {
-        Self {
-            function: None,
-            file: None,
-            line: None,
-            module,
-            kind,
-            inlined: false,
         }
     }
 }
