@@ -254,8 +254,20 @@ fn parse_line(line: &[u8]) -> Option<(u64, u64, Rc<str>)> {
     let (start, size_bytes) = (number()?, number()?);
     let end = start.checked_add(size_bytes).filter(|end| *end > start)?;
     let name: String = fields.next()?.chars().take(NAME_MAX_BYTES).collect();
-    let name = java::plain_name(name.trim());
+    let name = plain_name(name.trim());
     (!name.is_empty()).then(|| (start, end, name.into()))
+}
+
+/// A JVM's `java.net.Socket Orders.getClient(java.lang.String, int)` is `Orders.getClient`; other
+/// names stay as they are.
+fn plain_name(name: &str) -> &str {
+    let Some((before, _)) = name.strip_suffix(')').and_then(|name| name.split_once('(')) else {
+        return name;
+    };
+    match before.rsplit_once(' ') {
+        Some((_, method)) if method.contains('.') => method,
+        _ => name,
+    }
 }
 
 #[cfg(test)]
@@ -275,6 +287,18 @@ mod tests {
         assert_eq!(map.find(0x1000), None);
         assert_eq!(map.find(0x2007).as_deref(), Some("other"));
         assert_eq!(map.find(0x2008), None);
+    }
+
+    #[test]
+    fn methods_lose_their_types_and_nothing_else_does() {
+        let plain = "Orders.getClient";
+        assert_eq!(
+            plain_name("java.net.Socket Orders.getClient(java.lang.String, int)"),
+            plain
+        );
+        assert_eq!(plain_name("void Orders.getClient()"), plain);
+        assert_eq!(plain_name("StubRoutines (1)"), "StubRoutines (1)");
+        assert_eq!(plain_name("JS:*get /a.js:1:2"), "JS:*get /a.js:1:2");
     }
 
     #[test]

@@ -31,6 +31,6 @@ mod walker;
 pub(super) use activation::Returned;
 pub(super) use machine::{Discovery, Jvm};
 pub(super) use method::MethodReader;
-pub(super) use perf_map_request::{plain_name, write_perf_map};
+pub(super) use perf_map_request::write_perf_map;
 pub(super) use walk_memory::WALK_MAX_BYTES;
 pub(super) use walker::{Walked, Walker};

@@ -1,4 +1,4 @@
-//! A JVM asked to write down what it has compiled, and its spelling of methods made plain.
+//! A JVM asked to write down what it has compiled.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -37,34 +37,5 @@ pub(in super::super) fn write_perf_map(process_dir: &Path, pid: u32) {
             return;
         }
         thread::sleep(POLL);
-    }
-}
-
-/// `java.net.Socket Orders.getClient(java.lang.String, int)` is `Orders.getClient`; other names
-/// stay as they are.
-pub(in super::super) fn plain_name(name: &str) -> &str {
-    let Some((before, _)) = name.strip_suffix(')').and_then(|name| name.split_once('(')) else {
-        return name;
-    };
-    match before.rsplit_once(' ') {
-        Some((_, method)) if method.contains('.') => method,
-        _ => name,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn methods_lose_their_types_and_nothing_else_does() {
-        let plain = "Orders.getClient";
-        assert_eq!(
-            plain_name("java.net.Socket Orders.getClient(java.lang.String, int)"),
-            plain
-        );
-        assert_eq!(plain_name("void Orders.getClient()"), plain);
-        assert_eq!(plain_name("StubRoutines (1)"), "StubRoutines (1)");
-        assert_eq!(plain_name("JS:*get /a.js:1:2"), "JS:*get /a.js:1:2");
     }
 }
