@@ -110,6 +110,20 @@ struct Process {
 }
 
 impl Process {
+    fn new(table: ModuleTable, used_at: u64) -> Self {
+        Self {
+            unwinder: ProcessUnwinder::new(&table),
+            perf_map: PerfMap::default(),
+            jvm: java::Jvm::default(),
+            methods: java::MethodReader::default(),
+            table_bytes: table.held_bytes(),
+            table,
+            used_at,
+            read_at: Instant::now(),
+            unchanged_at: None,
+        }
+    }
+
     fn walk(&mut self, sample: &StackSample, sources: &NameSources) -> Walk {
         let (jvm, methods) = (self.jvm.machine(), &mut self.methods);
         let java = jvm.map(|jvm| java::Walker::new(jvm, methods));
@@ -229,17 +243,7 @@ impl Resolver {
             return Ok(());
         }
         let table = self.read_table(key, &ModuleTable::default())?;
-        let process = Process {
-            unwinder: ProcessUnwinder::new(&table),
-            perf_map: PerfMap::default(),
-            jvm: java::Jvm::default(),
-            methods: java::MethodReader::default(),
-            table_bytes: table.held_bytes(),
-            table,
-            used_at: self.clock,
-            read_at: Instant::now(),
-            unchanged_at: None,
-        };
+        let process = Process::new(table, self.clock);
         self.processes.insert(key, process);
         self.make_room(key);
         Ok(())
@@ -334,17 +338,8 @@ impl Stack {
 impl Resolver {
     /// For tests and fuzzing: a process whose modules did not come from /proc.
     pub(super) fn insert(&mut self, key: ProcessKey, table: ModuleTable) {
-        let process = Process {
-            unwinder: ProcessUnwinder::new(&table),
-            perf_map: PerfMap::default(),
-            jvm: java::Jvm::default(),
-            methods: java::MethodReader::default(),
-            table_bytes: table.held_bytes(),
-            table,
-            used_at: 0,
-            read_at: Instant::now(),
-            unchanged_at: Some(Instant::now()),
-        };
+        let mut process = Process::new(table, 0);
+        process.unchanged_at = Some(process.read_at);
         self.processes.insert(key, process);
     }
 }
