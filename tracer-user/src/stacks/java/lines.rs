@@ -15,13 +15,12 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Forgets what stands behind the table.
-    pub(super) fn without_rest(mut self) -> Self {
-        if let Some(bytes) = self.walk(|_, _| {}) {
-            self.compressed.truncate(bytes);
-        }
+    /// Forgets what stands behind the table. None if the table does not end as one does.
+    pub(super) fn without_rest(mut self) -> Option<Self> {
+        let bytes = self.walk(|_, _| {})?;
+        self.compressed.truncate(bytes);
         self.compressed.shrink_to_fit();
-        self
+        Some(self)
     }
 
     /// The line of the last pair that begins at or before `bci`, as `Method::line_number_from_bci`
@@ -84,6 +83,15 @@ mod tests {
         let at = |bci| lines(TABLE).line_at(bci);
         assert_eq!([0, 9, 10, 39].map(at), [12, 12, 13, 13].map(Some));
         assert_eq!([40, 65_535].map(at), [11, 11].map(Some));
+    }
+
+    #[test]
+    fn of_a_table_no_more_is_kept_than_it_has_and_of_none_nothing() {
+        let followed = [TABLE, &[7; 100]].concat();
+        let kept = lines(&followed).without_rest().expect("a table");
+        assert_eq!(kept.compressed, TABLE);
+        assert_eq!(kept.compressed.capacity(), TABLE.len());
+        assert_eq!(lines(&TABLE[..TABLE.len() - 1]).without_rest(), None);
     }
 
     #[test]

@@ -143,11 +143,11 @@ impl MethodParts {
         let start = bytecode.checked_add(bytecode_bytes.into())?;
         let bytes = end.checked_sub(start);
         let bytes = bytes.filter(|bytes| *bytes <= CONSTANT_MAX_BYTES)?;
-        let lines = Lines {
+        Lines {
             compressed: memory.read(start, bytes as usize)?,
             excluded: layout.excluded,
-        };
-        Some(lines.without_rest())
+        }
+        .without_rest()
     }
 }
 
