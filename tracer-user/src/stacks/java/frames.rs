@@ -1,11 +1,12 @@
 //! Activations as frames with names: of compiled code, each method that was inlined there too.
 
 use super::super::{Frame, FrameKind};
-use super::activation::{Activation, compiled};
+use super::activation::Activation;
 use super::calls::Called;
 use super::code_cache::{Blob, BlobKind};
 use super::machine::Machine;
 use super::method::{MethodReader, MethodText};
+use super::nmethod::compiled;
 use super::walk_memory::WalkMemory;
 
 /// What one activation ran.

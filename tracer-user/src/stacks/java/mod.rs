@@ -1,11 +1,12 @@
 //! Java: HotSpot's frames, read from the stack copy and from what the JVM says of itself.
 //!
 //! `tables` reads how libjvm.so describes its structs, `layout` what of it is needed; `code_cache`
-//! leads from an address to the code it is in, `activation` from there to the caller; `scopes` and
-//! `method` then name what ran, over `pool`, `lines` and `unsigned5`; `walker` has `calls` tell whether
-//! caller and callee belong together, and reads by `walk_memory`, in bounds. Where a JVM cannot be read this way,
-//! `perf_map_request` has it write down what it compiled. All of it reads memory that the target may
-//! write: bounded, checked where two things must agree, never believed.
+//! leads from an address to the code it is in, `activation` from there to the caller; `nmethod`,
+//! `scopes` and `method` then name what ran, over `pool`, `lines` and `unsigned5`; `walker` has
+//! `calls` tell whether caller and callee belong together, and `walk_memory` how much is read. Where
+//! a JVM cannot be read this way, `perf_map_request` has it write down what it compiled. All of it
+//! reads memory that the target may write: bounded, checked where two things must agree, never
+//! believed.
 
 mod activation;
 mod calls;
@@ -16,6 +17,7 @@ mod layout;
 mod lines;
 mod machine;
 mod method;
+mod nmethod;
 mod perf_map_request;
 mod pool;
 #[cfg(test)]
