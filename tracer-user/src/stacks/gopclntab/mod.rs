@@ -1,37 +1,28 @@
 //! Go's own table of functions and lines (pclntab), which a stripped program still carries.
 //!
 //! The runtime prints its tracebacks from it, so that no build can do without. All of it is the
-//! target's to write: every offset is checked where it is followed, every loop has a bound.
+//! target's to write: every offset is checked where it is followed, every loop has a bound. `program`
+//! finds the table in a file, `values` reads what it has for each instruction.
+
+mod program;
+mod values;
 
 use std::rc::Rc;
 
-use super::elf::{Elf, ElfError, ElfSource, u32_at, u64_at};
+use super::elf::{u32_at, u64_at};
 use super::symbolize::NamedFrame;
 
-/// Where linkers put it; the second in position independent programs.
-const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
+pub(super) use program::is_go;
+
 const NAME_MAX_BYTES: usize = 1_024;
-/// A function's table of lines has a pair for each change.
-const PAIRS_MAX: usize = 1 << 20;
 /// `PCDATA_InlTreeIndex`, internal/abi/symtab.go.
 const INLINED_CALL_INDEX: u32 = 2;
 /// `FUNCDATA_InlTree`.
 const INLINED_CALLS: usize = 3;
 const INLINED_MAX: usize = 64;
 const ABSENT: u32 = u32::MAX;
-/// Where `runtime.firstmoduledata` lies; the first since 1.26.
-const MODULE_SECTIONS: [&str; 3] = [".go.module", ".noptrdata", ".data"];
-const MODULE_SECTION_MAX_BYTES: u64 = 16 << 20;
 /// No `fileno` of this compilation unit: internal to the linker.
 const NO_FILE: u32 = u32::MAX;
-
-pub(super) fn is_go(elf: &Elf) -> bool {
-    section(elf).is_some()
-}
-
-fn section(elf: &Elf) -> Option<&super::elf::Section> {
-    SECTIONS.iter().find_map(|name| elf.section(name))
-}
 
 /// Which Go wrote the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,73 +50,6 @@ pub(super) struct GoTable {
 }
 
 impl GoTable {
-    /// `None` if the file has no such table, or one of a version that is not known.
-    pub(super) fn read(
-        source: &ElfSource,
-        elf: &Elf,
-        bound_bytes: u64,
-    ) -> Result<Option<Self>, ElfError> {
-        let Some(section) = section(elf) else {
-            return Ok(None);
-        };
-        let bytes = source.read(
-            "Go function table",
-            section.offset,
-            section.size_bytes,
-            bound_bytes,
-        )?;
-        // Position independent programs have the start of the code filled in when they are loaded.
-        let text = elf.section(".text").map_or(0, |section| section.address);
-        let Some(mut table) = Self::parse(bytes, text) else {
-            return Ok(None);
-        };
-        table.trees = table
-            .read_trees(source, elf, section.address, bound_bytes)
-            .unwrap_or_default();
-        Ok(Some(table))
-    }
-
-    /// Only the runtime's own description of the program tells where they are. Position independent
-    /// programs have it filled in when they are loaded.
-    fn read_trees(
-        &self,
-        source: &ElfSource,
-        elf: &Elf,
-        own_address: u64,
-        bound_bytes: u64,
-    ) -> Option<Vec<u8>> {
-        let gofunc = match self.version {
-            Version::Go116 => return None,
-            Version::Go118 => 304,
-            Version::Go120 => 320,
-        };
-        let address = MODULE_SECTIONS.iter().find_map(|name| {
-            let section = elf.section(name)?;
-            let (offset, size) = (section.offset, section.size_bytes);
-            let bytes = source
-                .read("Go module", offset, size, MODULE_SECTION_MAX_BYTES)
-                .ok()?;
-            // It begins with the address of this table, then that of the names.
-            let names = own_address.checked_add(self.names as u64)?;
-            let module = (0..bytes.len().saturating_sub(gofunc + 8))
-                .step_by(8)
-                .find(|at| u64_at(&bytes, *at) == own_address && u64_at(&bytes, at + 8) == names)?;
-            Some(u64_at(&bytes, module + gofunc))
-        })?;
-        let holder = elf.sections.iter().find(|section| {
-            section.has_bytes()
-                && address
-                    .checked_sub(section.address)
-                    .is_some_and(|skipped| section.address != 0 && skipped < section.size_bytes)
-        })?;
-        let skipped = address - holder.address;
-        let size_bytes = (holder.size_bytes - skipped).min(bound_bytes);
-        let offset = holder.offset.checked_add(skipped)?;
-        source
-            .read("Go inlined calls", offset, size_bytes, bound_bytes)
-            .ok()
-    }
-
     pub(super) fn parse(bytes: Vec<u8>, text: u64) -> Option<Self> {
         let version = match u32_at(&bytes, 0) {
             0xffff_fffa => Version::Go116,
@@ -311,42 +235,6 @@ impl GoTable {
         let at = fields.end + INLINED_CALL_INDEX as usize * 4;
         let values = self.field(function, at).filter(|values| *values != 0)?;
         u32::try_from(self.value_at(values, entry, address)?).ok()
-    }
-
-    /// The value that a table of (value, code bytes) steps has at `address`.
-    fn value_at(&self, table: u32, entry: u64, address: u64) -> Option<i32> {
-        let mut at = self.values.checked_add(table as usize)?;
-        let mut value = -1_i32;
-        let mut end = entry;
-        for pair in 0..PAIRS_MAX {
-            let step = self.varint(&mut at)?;
-            if step == 0 && pair > 0 {
-                return None;
-            }
-            let step = match step & 1 {
-                0 => (step >> 1) as i32,
-                _ => !((step >> 1) as i32),
-            };
-            value = value.wrapping_add(step);
-            end = end.checked_add(u64::from(self.varint(&mut at)?))?;
-            if address < end {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn varint(&self, at: &mut usize) -> Option<u32> {
-        let mut value = 0_u32;
-        for shift in (0..32).step_by(7) {
-            let byte = *self.bytes.get(*at)?;
-            *at += 1;
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
     }
 
     fn file(&self, unit: u32, number: i32) -> Option<Rc<str>> {
