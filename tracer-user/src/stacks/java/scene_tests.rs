@@ -10,7 +10,7 @@ use super::activation::{Returned, Step, step};
 use super::machine::Machine;
 use super::method::MethodReader;
 use super::scene::{self, Scene};
-use super::walk_memory::{Allowance, WalkMemory};
+use super::walk_memory::{Budget, WalkMemory};
 use super::walker::{Walked, Walker};
 
 /// What each activation ran, and how the walk ended.
@@ -100,8 +100,8 @@ fn callers_are_found_without_frame_pointers() {
     let memory = Memory::of(std::process::id());
     scene.read(|machine| {
         let (layout, heaps) = (&machine.layout, &machine.heaps);
-        let allowance = Allowance::of(1 << 20);
-        let walked = WalkMemory::new(memory, &allowance);
+        let budget = Budget::of(1 << 20);
+        let walked = WalkMemory::new(memory, &budget);
         let step = |at| match step(walked, layout, heaps, at, &mut |at| memory.u64_at(at)) {
             Some(Step::Caller(_, caller)) => Some(caller),
             _ => None,

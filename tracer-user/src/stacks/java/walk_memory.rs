@@ -12,12 +12,12 @@ const READ_MIN_BYTES: usize = 64;
 
 /// What a walk may still read.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub(super) struct Budget {
     /// `None` once it was asked for more than there was.
     left_bytes: Cell<Option<usize>>,
 }
 
-impl Allowance {
+impl Budget {
     pub(super) fn of(bytes: usize) -> Self {
         Self {
             left_bytes: Cell::new(Some(bytes)),
@@ -36,30 +36,30 @@ impl Allowance {
     }
 }
 
-/// Reads as [`Memory`] does, and nothing once the allowance is used up.
+/// Reads as [`Memory`] does, and nothing once the budget is used up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WalkMemory<'walk> {
     memory: Memory,
-    allowance: &'walk Allowance,
+    budget: &'walk Budget,
 }
 
 impl<'walk> WalkMemory<'walk> {
-    pub(super) fn new(memory: Memory, allowance: &'walk Allowance) -> Self {
-        Self { memory, allowance }
+    pub(super) fn new(memory: Memory, budget: &'walk Budget) -> Self {
+        Self { memory, budget }
     }
 
     pub(super) fn read_into(self, address: u64, buffer: &mut [u8]) -> Option<()> {
-        self.allowance.take(buffer.len())?;
+        self.budget.take(buffer.len())?;
         self.memory.read_into(address, buffer)
     }
 
     pub(super) fn read(self, address: u64, bytes: usize) -> Option<Vec<u8>> {
-        self.allowance.take(bytes)?;
+        self.budget.take(bytes)?;
         self.memory.read(address, bytes)
     }
 
     pub(super) fn u64_at(self, address: u64) -> Option<u64> {
-        self.allowance.take(size_of::<u64>())?;
+        self.budget.take(size_of::<u64>())?;
         self.memory.u64_at(address)
     }
 }

@@ -9,7 +9,7 @@ use super::activation::{Returned, Step, step};
 use super::calls::Called;
 use super::machine::Machine;
 use super::method::MethodReader;
-use super::walk_memory::{Allowance, WALK_MAX_BYTES, WalkMemory};
+use super::walk_memory::{Budget, WALK_MAX_BYTES, WalkMemory};
 
 /// What a frame of the stack is found to be.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(in super::super) struct Walker<'read> {
     machine: &'read Machine,
     methods: &'read mut MethodReader,
     callee: Option<Callee>,
-    allowance: Allowance,
+    budget: Budget,
 }
 
 /// The Java frame that was walked last.
@@ -56,7 +56,7 @@ impl<'read> Walker<'read> {
             machine,
             methods,
             callee: None,
-            allowance: Allowance::of(max_bytes),
+            budget: Budget::of(max_bytes),
         }
     }
 
@@ -71,19 +71,19 @@ impl<'read> Walker<'read> {
         at: Returned,
         read: impl FnMut(u64) -> Option<u64>,
     ) -> Walked {
-        if self.allowance.is_used_up() {
+        if self.budget.is_used_up() {
             return Walked::Bounded;
         }
         match self.read_step(at, read) {
             // What was not read is not known to be gone.
-            Walked::Gone { .. } if self.allowance.is_used_up() => Walked::Bounded,
+            Walked::Gone { .. } if self.budget.is_used_up() => Walked::Bounded,
             walked => walked,
         }
     }
 
     fn read_step(&mut self, at: Returned, mut read: impl FnMut(u64) -> Option<u64>) -> Walked {
         let machine = self.machine;
-        let memory = WalkMemory::new(machine.memory, &self.allowance);
+        let memory = WalkMemory::new(machine.memory, &self.budget);
         // Native code may have run in between.
         let callee = self.callee.take().filter(|callee| callee.returns_to == at);
         let gone = Walked::Gone {
