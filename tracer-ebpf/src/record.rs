@@ -38,8 +38,9 @@ pub(crate) fn draft(turn: Turn) -> Option<*mut TrackedSocket> {
 #[inline(always)]
 pub(crate) fn of(address: u64) -> Option<*mut TrackedSocket> {
     match slot::of(address) {
-        Some(slot) if slot.takes() => slot.record(),
-        _ => SOCKETS.get_ptr_mut(address),
+        // SAFETY: it is what `slot::of` gave.
+        Some(slot) => unsafe { slot::holds_record(slot) }.then_some(slot),
+        None => SOCKETS.get_ptr_mut(address),
     }
 }
 
@@ -51,10 +52,10 @@ pub(crate) fn of(address: u64) -> Option<*mut TrackedSocket> {
 /// `draft` is one of [`draft`]'s, and the other hooks of the socket are kept away.
 #[inline(always)]
 pub(crate) unsafe fn enter(address: u64, draft: *const TrackedSocket) -> bool {
-    if let Some(slot) = slot::of(address).filter(|slot| slot.takes()) {
+    if let Some(slot) = slot::of(address) {
         // SAFETY: the caller's promise; a slot outlives the program's run, and is not taken back
         // before that ends.
-        unsafe { write_over(slot.tracked, draft) };
+        unsafe { slot::begin(slot, draft) };
         return true;
     }
     // SAFETY: the caller's promise. By reference: a value would be copied to the stack first.
@@ -135,33 +136,6 @@ fn mark(address: u64, opened_ns: u64) {
     if let Some(mark) = ENDED.get_ptr_mut(ended::slot(opened_ns)) {
         // SAFETY: a value of the map outlives the program's run.
         unsafe { mark.write_volatile(EndedMark { address, opened_ns }) };
-    }
-}
-
-/// # Safety
-///
-/// `tracked` points to a slot that no other program begins in, and `draft` to a record that nobody
-/// changes.
-#[inline(always)]
-pub(crate) unsafe fn write_over(tracked: *mut TrackedSocket, draft: *const TrackedSocket) {
-    // SAFETY: the caller's promise. Userspace may come across it at any time: it is vacant until
-    // its first word is written, the last.
-    unsafe {
-        vacate(&raw mut (*tracked).record);
-        (&raw mut (*tracked).noticed_at).write_volatile((*draft).noticed_at);
-        copy(&raw mut (*tracked).record, &raw const (*draft).record);
-    }
-}
-
-/// # Safety
-///
-/// `record` points into a slot.
-#[inline(always)]
-pub(crate) unsafe fn vacate(record: *mut SocketRecord) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        (&raw mut (*record).opened_ns).write_volatile(0);
-        (&raw mut (*record).flags).write_volatile(0);
     }
 }
 

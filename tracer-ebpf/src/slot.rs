@@ -34,31 +34,11 @@ static SLOT_KEYS: Array<u64> = Array::with_max_entries(SLOTS_MAX, BPF_F_MMAPABLE
 #[map]
 static GIVING: Array<u64> = Array::with_max_entries(1, 0);
 
-#[derive(Clone, Copy)]
-pub(crate) struct Slot {
-    pub(crate) tracked: *mut TrackedSocket,
-    is_leaving: bool,
-}
-
-impl Slot {
-    /// The record that is there.
-    #[inline(always)]
-    pub(crate) fn record(self) -> Option<*mut TrackedSocket> {
-        // SAFETY: a slot outlives the program's run.
-        unsafe { !(*self.tracked).record.is_vacant() }.then_some(self.tracked)
-    }
-
-    /// May a record begin there? One that is there stays until its socket ends, and a new life of
-    /// that socket takes its place.
-    #[inline(always)]
-    pub(crate) fn takes(self) -> bool {
-        !self.is_leaving || self.record().is_some()
-    }
-}
-
-/// The slot that `address` has.
+/// The slot that `address` has, if that is where its records are: into one that is about to be taken
+/// back no record comes, but one that is there stays until its socket ends, and a new life of that
+/// socket takes its place.
 #[inline(always)]
-pub(crate) fn of(address: u64) -> Option<Slot> {
+pub(crate) fn of(address: u64) -> Option<*mut TrackedSocket> {
     let index = index(address)?;
     let key = SLOT_KEYS.get_ptr(index)?;
     // SAFETY: a value of the map outlives the program's run.
@@ -66,10 +46,18 @@ pub(crate) fn of(address: u64) -> Option<Slot> {
     if key & !LEAVING != address {
         return None;
     }
-    Some(Slot {
-        tracked: SLOTS.get_ptr_mut(index)?,
-        is_leaving: key & LEAVING != 0,
-    })
+    let slot = SLOTS.get_ptr_mut(index)?;
+    // SAFETY: as above.
+    (key & LEAVING == 0 || unsafe { holds_record(slot) }).then_some(slot)
+}
+
+/// # Safety
+///
+/// `slot` is one that [`of`] gave.
+#[inline(always)]
+pub(crate) unsafe fn holds_record(slot: *const TrackedSocket) -> bool {
+    // SAFETY: the caller's promise; a slot outlives the program's run.
+    unsafe { !(*slot).record.is_vacant() }
 }
 
 /// Gives `address` its slot, if that is free. Its socket has ended, and the hash has no record of it
@@ -118,19 +106,35 @@ fn low_half(address: u64) -> u32 {
     }
 }
 
-/// Has the slot `tracked` say what `seed` does, of a socket older than tracing.
+/// Has a slot say what `draft` does. Userspace may come across it at any time: it is vacant until its
+/// first word is written, the last.
 ///
 /// # Safety
 ///
-/// `tracked` is a vacant slot, and no hook begins or ends a record there.
+/// `slot` is one that no other program begins in, and `draft` a record that nobody changes.
 #[inline(always)]
-pub(crate) unsafe fn seed(tracked: *mut TrackedSocket, seed: &TrackedSocket) {
+pub(crate) unsafe fn begin(slot: *mut TrackedSocket, draft: *const TrackedSocket) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        vacate(slot);
+        (&raw mut (*slot).noticed_at).write_volatile((*draft).noticed_at);
+        record::copy(&raw mut (*slot).record, &raw const (*draft).record);
+    }
+}
+
+/// The same of a socket older than tracing, while programs run that may find it.
+///
+/// # Safety
+///
+/// `slot` is vacant, and no hook begins or ends a record there.
+#[inline(always)]
+pub(crate) unsafe fn seed(slot: *mut TrackedSocket, seed: &TrackedSocket) {
     // SAFETY: the caller's promise. The flags make it a record, so they come last.
     unsafe {
         let mut draft = *seed;
         draft.record.flags = 0;
-        record::write_over(tracked, &raw const draft);
-        (&raw mut (*tracked).record.flags).write_volatile(seed.record.flags);
+        begin(slot, &raw const draft);
+        (&raw mut (*slot).record.flags).write_volatile(seed.record.flags);
     }
 }
 
@@ -138,14 +142,26 @@ pub(crate) unsafe fn seed(tracked: *mut TrackedSocket, seed: &TrackedSocket) {
 ///
 /// # Safety
 ///
-/// `tracked` points to a slot, whose socket ends here: nobody begins one there before its memory is
-/// free.
+/// The slot's socket ends here: nobody begins one there before its memory is free.
 #[inline(always)]
-pub(crate) unsafe fn leave(tracked: *mut TrackedSocket) {
+pub(crate) unsafe fn leave(slot: *mut TrackedSocket) {
     // SAFETY: the caller's promise.
     unsafe {
-        record::vacate(&raw mut (*tracked).record);
+        vacate(slot);
         // As if it had been taken out of the hash, for the notice that comes next.
-        full_barrier(&raw mut (*tracked).noticed_at);
+        full_barrier(&raw mut (*slot).noticed_at);
+    }
+}
+
+/// # Safety
+///
+/// As of [`begin`] or [`leave`].
+#[inline(always)]
+unsafe fn vacate(slot: *mut TrackedSocket) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let record = &raw mut (*slot).record;
+        (&raw mut (*record).opened_ns).write_volatile(0);
+        (&raw mut (*record).flags).write_volatile(0);
     }
 }

@@ -286,12 +286,12 @@ fn seed(line: &OpenFile, server_end: bool) {
         record,
         ..TrackedSocket::ZERO
     };
-    if let Some(slot) = slot::of(line.socket).filter(|slot| slot.takes()) {
+    if let Some(slot) = slot::of(line.socket) {
         // Before SYN_SENT a hook may be about to begin a record there. In any later state it has.
         if line.state != TCP_CLOSE {
             // SAFETY: it is vacant, and no hook begins or ends a record there: the first has run, and
             // the file is held.
-            unsafe { slot::seed(slot.tracked, &tracked) };
+            unsafe { slot::seed(slot, &tracked) };
         }
         return;
     }
