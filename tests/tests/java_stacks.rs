@@ -296,3 +296,21 @@ fn a_jvm_that_does_not_describe_itself_yet_is_looked_at_again() -> Result<()> {
     }
     Ok(())
 }
+
+/// A JVM is asked by a signal that ends whoever does not catch it.
+#[test]
+fn a_jvm_that_is_not_up_is_not_asked_what_it_compiled() -> Result<()> {
+    let test = "a_jvm_that_is_not_up_is_not_asked_what_it_compiled";
+    if !gate::open(test, Need::Bpf) {
+        return Ok(());
+    }
+    let server = RedisServer::start()?;
+    let mut program = java::start_fake(server.v4(), "endless", 3)?;
+    let asked = [EVERY_STACK.as_slice(), &["--java-perfmap"]].concat();
+    let tracer = Tracer::start_with(&[server.port()], &asked)?;
+    program.leak()?;
+    let label = "Java frames without name: libjvm.so does not describe itself";
+    ensure_labelled(&tracer.finish()?, program.pid(), label)?;
+    ensure!(program.is_running()?, "it was ended");
+    Ok(())
+}

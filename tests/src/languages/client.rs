@@ -66,6 +66,11 @@ impl LeakingClient {
         self.pid
     }
 
+    /// Whether it has not ended by itself, or by a signal.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     fn line(&mut self) -> Result<String> {
         Ok(self.lines.next().context("the client ended")??)
     }
