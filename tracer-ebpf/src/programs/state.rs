@@ -26,68 +26,41 @@ use crate::{
     task::Task,
 };
 
-/// Where `tcp_connect` is hooked: SYN_SENT begins the record, connect tells of it.
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub(crate) fn state_btf(ctx: BtfTracePointContext) -> i32 {
-    // SAFETY: it is an argument of this tp_btf program.
-    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
-    done!(state::<false>(sock, ctx.arg(1), ctx.arg(2)))
+/// A program on the tracepoint, carried by tp_btf: the verifier knows the socket.
+macro_rules! by_tp_btf {
+    ($name:ident: $work:expr) => {
+        #[btf_tracepoint(function = "inet_sock_set_state")]
+        pub(crate) fn $name(ctx: BtfTracePointContext) -> i32 {
+            // SAFETY: it is an argument of this tp_btf program.
+            let sock = unsafe { SockArgument::new(ctx.arg(0)) };
+            done!($work(sock, ctx.arg(1), ctx.arg(2)))
+        }
+    };
 }
 
-#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-pub(crate) fn state_raw(ctx: RawTracePointContext) -> i32 {
-    done!(state::<false>(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(2)))
+/// The same by raw_tp, where helpers read the socket.
+macro_rules! by_raw_tp {
+    ($name:ident: $work:expr) => {
+        #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+        pub(crate) fn $name(ctx: RawTracePointContext) -> i32 {
+            done!($work(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(2)))
+        }
+    };
 }
 
-/// Where `tcp_connect` cannot be hooked: SYN_SENT stands for it.
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub(crate) fn state_connect_btf(ctx: BtfTracePointContext) -> i32 {
-    // SAFETY: it is an argument of this tp_btf program.
-    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
-    done!(state::<true>(sock, ctx.arg(1), ctx.arg(2)))
-}
+// Where `tcp_connect` is hooked: SYN_SENT begins the record, connect tells of it.
+by_tp_btf!(state_btf: state::<false>);
+by_raw_tp!(state_raw: state::<false>);
 
-/// As [`state_connect_btf`].
-#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-pub(crate) fn state_connect_raw(ctx: RawTracePointContext) -> i32 {
-    done!(state::<true>(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(2)))
-}
+// Where `tcp_connect` cannot be hooked: SYN_SENT stands for it.
+by_tp_btf!(state_connect_btf: state::<true>);
+by_raw_tp!(state_connect_raw: state::<true>);
 
-/// Beside [`state_btf`]; see [`running`].
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub(crate) fn state_again_btf(ctx: BtfTracePointContext) -> i32 {
-    // SAFETY: it is an argument of this tp_btf program.
-    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
-    done!(state_again::<false>(sock, ctx.arg(1), ctx.arg(2)))
-}
-
-/// Beside [`state_raw`].
-#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-pub(crate) fn state_again_raw(ctx: RawTracePointContext) -> i32 {
-    done!(state_again::<false>(
-        Sock(ctx.arg(0)),
-        ctx.arg(1),
-        ctx.arg(2)
-    ))
-}
-
-/// Beside [`state_connect_btf`].
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub(crate) fn state_connect_again_btf(ctx: BtfTracePointContext) -> i32 {
-    // SAFETY: it is an argument of this tp_btf program.
-    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
-    done!(state_again::<true>(sock, ctx.arg(1), ctx.arg(2)))
-}
-
-/// Beside [`state_connect_raw`].
-#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-pub(crate) fn state_connect_again_raw(ctx: RawTracePointContext) -> i32 {
-    done!(state_again::<true>(
-        Sock(ctx.arg(0)),
-        ctx.arg(1),
-        ctx.arg(2)
-    ))
-}
+// Their twins; see [`running`].
+by_tp_btf!(state_again_btf: state_again::<false>);
+by_raw_tp!(state_again_raw: state_again::<false>);
+by_tp_btf!(state_connect_again_btf: state_again::<true>);
+by_raw_tp!(state_connect_again_raw: state_again::<true>);
 
 /// As [`state_btf`], where that could be preempted; see [`preempted`].
 #[tracepoint]
@@ -101,57 +74,11 @@ pub(crate) fn state_connect_perf(ctx: TracePointContext) -> u32 {
     done!(state_of_perf::<true>(&ctx))
 }
 
-/// Beside [`state_perf`].
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub(crate) fn state_beside_btf(ctx: BtfTracePointContext) -> i32 {
-    // SAFETY: it is an argument of this tp_btf program.
-    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
-    done!(state_beside::<false>(
-        sock,
-        ctx.arg(1),
-        ctx.arg(2),
-        Turn::Twin
-    ))
-}
-
-/// Beside [`state_perf`].
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub(crate) fn state_beside_last_btf(ctx: BtfTracePointContext) -> i32 {
-    // SAFETY: it is an argument of this tp_btf program.
-    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
-    done!(state_beside::<false>(
-        sock,
-        ctx.arg(1),
-        ctx.arg(2),
-        Turn::Last
-    ))
-}
-
-/// Beside [`state_connect_perf`].
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub(crate) fn state_connect_beside_btf(ctx: BtfTracePointContext) -> i32 {
-    // SAFETY: it is an argument of this tp_btf program.
-    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
-    done!(state_beside::<true>(
-        sock,
-        ctx.arg(1),
-        ctx.arg(2),
-        Turn::Twin
-    ))
-}
-
-/// Beside [`state_connect_perf`].
-#[btf_tracepoint(function = "inet_sock_set_state")]
-pub(crate) fn state_connect_beside_last_btf(ctx: BtfTracePointContext) -> i32 {
-    // SAFETY: it is an argument of this tp_btf program.
-    let sock = unsafe { SockArgument::new(ctx.arg(0)) };
-    done!(state_beside::<true>(
-        sock,
-        ctx.arg(1),
-        ctx.arg(2),
-        Turn::Last
-    ))
-}
+// Their twins, two each.
+by_tp_btf!(state_beside_btf: beside_twin::<false>);
+by_tp_btf!(state_beside_last_btf: beside_last::<false>);
+by_tp_btf!(state_connect_beside_btf: beside_twin::<true>);
+by_tp_btf!(state_connect_beside_last_btf: beside_last::<true>);
 
 #[inline(always)]
 fn state_of_perf<const TELLS: bool>(ctx: &TracePointContext) -> Option<()> {
@@ -162,12 +89,17 @@ fn state_of_perf<const TELLS: bool>(ctx: &TracePointContext) -> Option<()> {
 }
 
 #[inline(always)]
-fn state_beside<const TELLS: bool>(
-    sock: impl SockFields,
-    old: i32,
-    new: i32,
-    turn: Turn,
-) -> Option<()> {
+fn beside_twin<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
+    beside::<TELLS>(sock, old, new, Turn::Twin)
+}
+
+#[inline(always)]
+fn beside_last<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32) -> Option<()> {
+    beside::<TELLS>(sock, old, new, Turn::Last)
+}
+
+#[inline(always)]
+fn beside<const TELLS: bool>(sock: impl SockFields, old: i32, new: i32, turn: Turn) -> Option<()> {
     if of_listener(old as u8, new as u8) || is_left_to_destroy(sock, new as u8) {
         return None;
     }
