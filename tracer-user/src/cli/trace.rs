@@ -49,9 +49,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<ExitCode> {
     let recorder = args.record.as_deref().map(Recorder::create).transpose()?;
     let mut code = ExitCode::SUCCESS;
     let mut tracer = Tracer::start_recorded(&options(&args), judging, recorder)?;
-    if args.java_perfmap {
-        tracer.allow_java_perfmap();
-    }
+    tracer.allow_java_perfmap(args.java_perfmap);
     announce(&args.ports.ports, tracer.probes());
 
     let live = args.printed.output == ReportFormat::Table && io::stdout().is_terminal();

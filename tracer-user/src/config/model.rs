@@ -297,7 +297,7 @@ pub struct Limits {
     #[serde(deserialize_with = "size::deserialize")]
     pub stack_bytes: u64,
     pub stacks_per_second: u32,
-    /// Of one CPU, for naming stacks and finding interpreters.
+    /// Of one CPU, for naming stacks, and as much again for finding interpreters.
     pub background_cpu_percent: u32,
     /// JVMs that cannot be read are asked, with `jcmd`, to write down what they have compiled.
     pub java_perfmap: bool,

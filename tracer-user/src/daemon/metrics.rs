@@ -51,7 +51,7 @@ fn of_usage(usage: &UsageStatus) -> [Family; 4] {
         .only(usage.cpu_s),
         Family::gauge(
             "connleak_kernel_memory_bytes",
-            "What the kernel holds for the daemon: maps and programs.",
+            "What the kernel says it holds for the daemon: maps and programs.",
         )
         .only(kernel_bytes),
         Family::gauge("connleak_tracked_sockets", "Sockets that are tracked.")

@@ -61,7 +61,7 @@ pub struct UsageStatus {
     /// `[limits] background_cpu_percent`.
     pub background_cpu_percent_max: u32,
     pub resident_bytes: Option<u64>,
-    /// Maps and programs.
+    /// Maps and programs, as the kernel reckons: before 6.4 less than there is.
     pub kernel_bytes: Option<u64>,
     pub sockets: u64,
     /// `[limits] max_sockets`.

@@ -14,9 +14,7 @@ const OWN_DESCRIPTORS: &str = "/proc/self/fdinfo";
 /// Hands a tracer what it may do, of what can change while it runs.
 pub(super) fn allow(tracer: &Tracer, limits: &Limits) {
     tracer.allow_background_cpu(limits.background_cpu_percent);
-    if limits.java_perfmap {
-        tracer.allow_java_perfmap();
-    }
+    tracer.allow_java_perfmap(limits.java_perfmap);
 }
 
 /// The CPU time at the last two heartbeats: what was long ago says little of now.
@@ -41,7 +39,7 @@ impl Look {
 }
 
 impl Usage {
-    /// From the start of the process on.
+    /// From here on: what it took to start says nothing of what it takes.
     pub(super) fn new() -> Self {
         let now = Look::now();
         Self {
@@ -71,8 +69,9 @@ impl Usage {
     }
 }
 
-/// What the kernel has locked in memory for the maps and programs whose descriptors we hold
-/// (kernel/bpf/syscall.c, `bpf_map_show_fdinfo` and `bpf_prog_show_fdinfo`).
+/// What the kernel says it has locked in memory for the maps and programs whose descriptors we hold
+/// (kernel/bpf/syscall.c, `bpf_map_show_fdinfo` and `bpf_prog_show_fdinfo`). Between 5.11 and 6.3 it
+/// reckons with keys and values alone, which leaves out the ring; what is compiled it never counts.
 fn kernel_bytes() -> Option<u64> {
     let mut held = HashMap::new();
     for entry in fs::read_dir(OWN_DESCRIPTORS).ok()?.flatten() {

@@ -42,7 +42,7 @@ pub(super) fn attach_all(
     let mut probes = Probes::default();
     let mut connect_is_hooked = false;
     for hook in ORDER {
-        let mut refusal = None;
+        let mut refused = Vec::new();
         let mut taken = None;
         for candidate in candidates(hook, connect_is_hooked, traits) {
             if !allowed(hook, candidate.kind, forced, traits) {
@@ -57,16 +57,17 @@ pub(super) fn attach_all(
                 }
                 Err(error) => {
                     unload(ebpf, candidate);
-                    refusal = Some((candidate.kind, root_cause(&error)));
+                    refused.push((candidate.kind, root_cause(&error)));
                 }
             }
         }
-        let (family, cause) = match (taken, refusal, substitute(hook)) {
-            (Some(by), refusal, _) => {
+        let (family, cause) = match (taken, refused.last().cloned(), substitute(hook)) {
+            (Some(by), ..) => {
                 connect_is_hooked |= hook == Hook::Connect;
                 probes.taken.push((hook, by.name()));
-                let refusal = refusal.filter(|(kind, _)| kind.family() == Family::Tracepoint);
-                probes.refusals.extend(refusal.map(|(kind, cause)| Refusal {
+                let refused = refused.into_iter();
+                let refused = refused.filter(|(kind, _)| kind.family() == Family::Tracepoint);
+                probes.refusals.extend(refused.map(|(kind, cause)| Refusal {
                     hook,
                     taken: by.name(),
                     refused: kind.name(),

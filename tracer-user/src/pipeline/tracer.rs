@@ -63,13 +63,13 @@ impl Tracer {
         Self::start_recorded(options, judging, None)
     }
 
-    /// JVMs may be asked, with `jcmd`, to write down what they have compiled.
-    pub fn allow_java_perfmap(&self) {
-        self.stacks.allow_java_perfmap();
+    /// JVMs may be asked, with `jcmd`, to write down what they have compiled, or not.
+    pub fn allow_java_perfmap(&self, may: bool) {
+        self.stacks.allow_java_perfmap(may);
     }
 
-    /// Naming stacks and finding interpreters may take so much of one CPU; at first it is as much as
-    /// they like.
+    /// Naming stacks may take so much of one CPU, and finding interpreters as much again; at first it
+    /// is what they like.
     pub fn allow_background_cpu(&self, percent: u32) {
         self.stacks.allow_cpu(percent);
     }
@@ -287,6 +287,7 @@ impl Tracer {
 
     /// Waits until every stack that was taken is named, at most for `limit`.
     pub async fn settle_stacks(&mut self, limit: Duration) {
+        let _hurry = self.stacks.hurry();
         let _ = tokio::time::timeout(limit, async {
             while self.stacks.waiting() > 0 {
                 if let Some((tag, stack)) = self.stacks.next().await {

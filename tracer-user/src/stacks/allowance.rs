@@ -1,25 +1,113 @@
-//! The allowance: how much of a CPU the threads in the background may take together.
+//! The allowance: how much of a CPU a thread in the background may take on average.
 //!
-//! It only delays: stacks that wait too long are dropped by the queue's own bound and say so, and
-//! counts never come this way.
+//! Counts never come this way. A stack that is named later may be of a process that has ended by
+//! then, and one too many in the queue is dropped; both say so.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock;
 
 /// What was not used is saved, up to this: the first stacks of a large program are named at once.
-const SAVED_MAX: Duration = Duration::from_secs(2);
-/// A pause is no longer, or a new allowance would be heard late.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+const SAVED_MAX_NS: i64 = 2_000_000_000;
 
-#[derive(Debug)]
+/// Of each of the threads that have an account with it.
+#[derive(Debug, Default)]
 pub(super) struct Allowance {
-    /// Of one CPU; 0 is as much as they like.
-    percent: AtomicU32,
-    balance: Mutex<Balance>,
+    terms: Mutex<Terms>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Terms {
+    /// Of one CPU; 0 is as much as it likes.
+    percent: u32,
+    /// How many wait for what the threads do, and would rather not.
+    hurried: usize,
+    /// Nobody waits for anything any more.
+    is_over: bool,
+}
+
+impl Allowance {
+    /// From here on.
+    pub(super) fn set(&self, percent: u32) {
+        self.change(|terms| terms.percent = percent);
+    }
+
+    /// No pauses until the guard is dropped; what is taken meanwhile is paid for later.
+    pub(super) fn hurry(self: &Arc<Self>) -> Hurry {
+        self.change(|terms| terms.hurried += 1);
+        Hurry(Arc::clone(self))
+    }
+
+    /// No pauses for good.
+    pub(super) fn end(&self) {
+        self.change(|terms| terms.is_over = true);
+    }
+
+    fn change(&self, how: impl FnOnce(&mut Terms)) {
+        how(&mut self.terms());
+        self.changed.notify_all();
+    }
+
+    fn terms(&self) -> MutexGuard<'_, Terms> {
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Allowance::hurry`].
+pub struct Hurry(Arc<Allowance>);
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        self.0.change(|terms| terms.hurried -= 1);
+    }
+}
+
+/// One thread's account with the allowance.
+pub(super) struct Account {
+    allowance: Arc<Allowance>,
+    balance: Balance,
+    /// What this thread had taken when it last settled.
+    settled_ns: u64,
+}
+
+impl Account {
+    /// For the thread that calls this.
+    pub(super) fn of_this_thread(allowance: Arc<Allowance>) -> Self {
+        Self {
+            allowance,
+            balance: Balance {
+                at: Instant::now(),
+                saved_ns: SAVED_MAX_NS,
+            },
+            settled_ns: clock::thread_cpu_ns(),
+        }
+    }
+
+    /// A job comes, after a rest perhaps.
+    pub(super) fn begin(&mut self) {
+        let percent = self.allowance.terms().percent;
+        self.balance.rested(percent, Instant::now());
+    }
+
+    /// The job is done: pauses until it is paid for.
+    pub(super) fn settle(&mut self) {
+        let taken_ns = clock::thread_cpu_ns();
+        let mut used_ns = taken_ns.saturating_sub(self.settled_ns);
+        self.settled_ns = taken_ns;
+        let allowance = Arc::clone(&self.allowance);
+        let mut terms = allowance.terms();
+        loop {
+            let pause = self.balance.spend(used_ns, terms.percent, Instant::now());
+            used_ns = 0;
+            if pause.is_zero() || terms.hurried > 0 || terms.is_over {
+                return;
+            }
+            let waited = allowance.changed.wait_timeout(terms, pause);
+            terms = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -28,132 +116,133 @@ struct Balance {
     saved_ns: i64,
 }
 
-impl Default for Allowance {
-    fn default() -> Self {
-        Self {
-            percent: AtomicU32::new(0),
-            balance: Mutex::new(Balance {
-                at: Instant::now(),
-                saved_ns: SAVED_MAX.as_nanos() as i64,
-            }),
-        }
-    }
-}
-
-impl Allowance {
-    /// From here on.
-    pub(super) fn set(&self, percent: u32) {
-        self.percent.store(percent, Relaxed);
+impl Balance {
+    /// What came together meanwhile is saved, as far as it may be.
+    fn rested(&mut self, percent: u32, now: Instant) {
+        self.earn(percent, now);
+        self.saved_ns = self.saved_ns.min(SAVED_MAX_NS);
     }
 
-    /// How long to pause for it, when a thread has taken `used_ns` more at `now`.
-    fn spend(&self, used_ns: u64, now: Instant) -> Duration {
-        let percent = i64::from(self.percent.load(Relaxed));
+    /// How long to pause for it, when `used_ns` have been taken since the job began.
+    fn spend(&mut self, used_ns: u64, percent: u32, now: Instant) -> Duration {
         if percent == 0 {
+            *self = Self {
+                at: now,
+                saved_ns: SAVED_MAX_NS,
+            };
             return Duration::ZERO;
         }
-        let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = now.saturating_duration_since(balance.at);
-        let earned_ns = (passed.as_nanos() as i64).saturating_mul(percent) / 100;
-        let most_ns = SAVED_MAX.as_nanos() as i64;
-        balance.saved_ns = balance.saved_ns.saturating_add(earned_ns).min(most_ns) - used_ns as i64;
-        balance.at = now;
-        let owed_ns = (-balance.saved_ns).max(0) as u64;
-        Duration::from_nanos(owed_ns * 100 / percent as u64)
-    }
-}
-
-/// One thread's account with the allowance.
-pub(super) struct Account {
-    allowance: Arc<Allowance>,
-    paid_ns: u64,
-}
-
-impl Account {
-    /// For the thread that calls this.
-    pub(super) fn of_this_thread(allowance: Arc<Allowance>) -> Self {
-        Self {
-            allowance,
-            paid_ns: clock::thread_cpu_ns(),
-        }
+        self.earn(percent, now);
+        // What was earned during the job has paid for a part of it before anything is saved.
+        self.saved_ns = (self.saved_ns - used_ns as i64).min(SAVED_MAX_NS);
+        let owed_ns = (-self.saved_ns).max(0) as u64;
+        Duration::from_nanos(owed_ns.saturating_mul(100) / u64::from(percent))
     }
 
-    /// Pauses until what this thread did since the last time is paid for.
-    pub(super) fn settle(&mut self) {
-        let spent_ns = clock::thread_cpu_ns();
-        let mut pause = self
-            .allowance
-            .spend(spent_ns.saturating_sub(self.paid_ns), Instant::now());
-        self.paid_ns = spent_ns;
-        while !pause.is_zero() {
-            thread::sleep(pause.min(PAUSE_MAX));
-            pause = self.allowance.spend(0, Instant::now());
-        }
+    fn earn(&mut self, percent: u32, now: Instant) {
+        let passed = now.saturating_duration_since(self.at);
+        let earned_ns = passed.as_nanos() * u128::from(percent) / 100;
+        self.saved_ns = self.saved_ns.saturating_add(earned_ns as i64);
+        self.at = now;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
-    fn of(percent: u32, at: Instant) -> Allowance {
-        let allowance = Allowance::default();
-        allowance.set(percent);
-        allowance.balance.lock().expect("nobody else").at = at;
-        allowance
+    const SAVED_MAX: u64 = SAVED_MAX_NS as u64;
+
+    fn balance(at: Instant) -> Balance {
+        Balance {
+            at,
+            saved_ns: SAVED_MAX_NS,
+        }
     }
 
     #[test]
     fn what_is_saved_is_spent_first_and_then_each_part_is_waited_for() {
         let start = Instant::now();
-        let allowance = of(10, start);
-        let saved_ns = SAVED_MAX.as_nanos() as u64;
-        assert_eq!(allowance.spend(saved_ns, start), Duration::ZERO);
-        let pause = allowance.spend(5_000_000, start);
+        let mut balance = balance(start);
+        assert_eq!(balance.spend(SAVED_MAX, 10, start), Duration::ZERO);
+        let pause = balance.spend(5_000_000, 10, start);
         assert_eq!(pause, Duration::from_millis(50));
-        assert_eq!(allowance.spend(0, start + pause), Duration::ZERO);
+        assert_eq!(balance.spend(0, 10, start + pause), Duration::ZERO);
     }
 
     #[test]
     fn a_long_rest_saves_no_more_than_the_most() {
         let start = Instant::now();
-        let allowance = of(50, start);
+        let mut balance = balance(start);
         let later = start + Duration::from_secs(3600);
-        let saved_ns = SAVED_MAX.as_nanos() as u64;
-        let pause = allowance.spend(saved_ns + 1_000_000, later);
+        balance.rested(50, later);
+        let pause = balance.spend(SAVED_MAX + 1_000_000, 50, later);
         assert_eq!(pause, Duration::from_millis(2));
     }
 
     #[test]
-    fn none_is_no_bound() {
-        let allowance = of(0, Instant::now());
-        let pause = allowance.spend(u64::MAX / 2, Instant::now());
-        assert_eq!(pause, Duration::ZERO);
+    fn a_job_that_lasts_longer_than_what_is_saved_earns_as_it_goes() {
+        let start = Instant::now();
+        let end = start + Duration::from_secs(10);
+        let used_ns = 10_000_000_000;
+        assert_eq!(balance(start).spend(used_ns, 100, end), Duration::ZERO);
+        // 2 s saved and 5 s earned.
+        let pause = balance(start).spend(used_ns, 50, end);
+        assert_eq!(pause, Duration::from_secs(6));
     }
 
     #[test]
-    fn two_threads_that_never_rest_take_no_more_than_they_may() {
-        let allowance = Arc::new(of(20, Instant::now()));
-        allowance.balance.lock().expect("nobody else").saved_ns = 0;
+    fn none_is_no_bound() {
+        let now = Instant::now();
+        assert_eq!(balance(now).spend(u64::MAX / 2, 0, now), Duration::ZERO);
+    }
+
+    /// Takes 2 ms of CPU at a time until `until` says so. What it took of a CPU.
+    fn share_taken(account: &mut Account, until: impl Fn() -> bool) -> f64 {
+        let (began, before_ns) = (Instant::now(), clock::thread_cpu_ns());
+        while !until() {
+            account.begin();
+            let piece_ns = clock::thread_cpu_ns() + 2_000_000;
+            while clock::thread_cpu_ns() < piece_ns {}
+            account.settle();
+        }
+        let taken_ns = clock::thread_cpu_ns() - before_ns;
+        taken_ns as f64 / began.elapsed().as_nanos() as f64
+    }
+
+    #[test]
+    fn a_thread_that_never_rests_takes_no_more_than_it_may() {
+        let allowance = Arc::new(Allowance::default());
+        allowance.set(20);
+        let mut account = Account::of_this_thread(allowance);
+        account.balance.saved_ns = 0;
         let began = Instant::now();
-        let busy = || {
-            let mut account = Account::of_this_thread(Arc::clone(&allowance));
-            let before_ns = clock::thread_cpu_ns();
-            while began.elapsed() < Duration::from_millis(600) {
-                let piece = clock::thread_cpu_ns() + 2_000_000;
-                while clock::thread_cpu_ns() < piece {}
-                account.settle();
-            }
-            clock::thread_cpu_ns() - before_ns
-        };
-        let spent_ns = thread::scope(|scope| {
-            let threads = [scope.spawn(busy), scope.spawn(busy)];
-            threads
-                .map(|it| it.join().expect("no panic"))
-                .iter()
-                .sum::<u64>()
+        let share = share_taken(&mut account, || {
+            began.elapsed() > Duration::from_millis(600)
         });
-        let share = spent_ns as f64 / began.elapsed().as_nanos() as f64;
         assert!(share < 0.25, "{share}");
+    }
+
+    #[test]
+    fn a_pause_ends_with_the_hurry_of_another_and_with_the_end() {
+        for hurried in [true, false] {
+            let allowance = Arc::new(Allowance::default());
+            allowance.set(1);
+            let mut account = Account::of_this_thread(Arc::clone(&allowance));
+            // More than a test lasts, at a hundredth of a CPU.
+            account.balance.saved_ns = -SAVED_MAX_NS * 100;
+            let paused = thread::spawn(move || account.settle());
+            let hurry = match hurried {
+                true => Some(allowance.hurry()),
+                false => {
+                    allowance.end();
+                    None
+                }
+            };
+            paused.join().expect("no panic");
+            drop(hurry);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::allowance::{Account, Allowance};
+use super::allowance::{Account, Allowance, Hurry};
 use super::interpreters::{Announcement, Interpreters, NamedFrames};
 use super::merge::{merge, without_native};
 use super::node;
@@ -37,7 +37,6 @@ enum Job<Tag> {
         bytes: usize,
     },
     Forget(ProcessKey),
-    AllowJavaPerfmap,
 }
 
 /// A handle on the thread; it ends when the handle is dropped. `Tag` says whose a stack is.
@@ -49,6 +48,7 @@ pub struct Background<Tag> {
     interpreters: Interpreters,
     shared: Arc<Mutex<SharedStacks>>,
     allowance: Arc<Allowance>,
+    java_perfmap: Arc<AtomicBool>,
     waiting: usize,
     waiting_bytes: Arc<AtomicUsize>,
 }
@@ -69,9 +69,11 @@ impl<Tag: Send + 'static> Background<Tag> {
         let shared = Arc::new(Mutex::new(SharedStacks::default()));
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let allowance = Arc::new(Allowance::default());
+        let java_perfmap = Arc::new(AtomicBool::new(config.java_perfmap));
         let worker = Worker {
             config,
             allowance: Arc::clone(&allowance),
+            java_perfmap: Arc::clone(&java_perfmap),
             shared: Arc::clone(&shared),
             waiting_bytes: Arc::clone(&waiting_bytes),
         };
@@ -85,15 +87,21 @@ impl<Tag: Send + 'static> Background<Tag> {
             interpreters: Interpreters::start(announce, Arc::clone(&allowance))?,
             shared,
             allowance,
+            java_perfmap,
             waiting: 0,
             waiting_bytes,
         })
     }
 
-    /// The threads may take so much of one CPU together; 0 is as much as they like, and what they
-    /// start with.
+    /// Each of the threads may take so much of one CPU; 0 is as much as it likes, and what it starts
+    /// with.
     pub fn allow_cpu(&self, percent: u32) {
         self.allowance.set(percent);
+    }
+
+    /// Until the guard is dropped they take what they need.
+    pub fn hurry(&self) -> Hurry {
+        self.allowance.hurry()
     }
 
     /// The process called exec: it may run an interpreter now.
@@ -145,10 +153,9 @@ impl<Tag: Send + 'static> Background<Tag> {
         let _ = self.jobs.try_send(Job::Forget(process));
     }
 
-    /// JVMs may be asked what they have compiled.
-    pub fn allow_java_perfmap(&self) {
-        // At the start, when nothing waits.
-        let _ = self.jobs.try_send(Job::AllowJavaPerfmap);
+    /// JVMs may be asked what they have compiled, or not.
+    pub fn allow_java_perfmap(&self, may: bool) {
+        self.java_perfmap.store(may, Relaxed);
     }
 
     /// Stacks that were asked for and have not come back.
@@ -171,6 +178,13 @@ impl<Tag: Send + 'static> Background<Tag> {
     }
 }
 
+impl<Tag> Drop for Background<Tag> {
+    fn drop(&mut self) {
+        // A thread that pauses would hold its tables until it sees that nobody asks any more.
+        self.allowance.end();
+    }
+}
+
 fn share(shared: &Mutex<SharedStacks>, stack: Stack) -> Arc<Stack> {
     let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
     shared.share(stack)
@@ -180,12 +194,13 @@ fn share(shared: &Mutex<SharedStacks>, stack: Stack) -> Arc<Stack> {
 struct Worker {
     config: ResolverConfig,
     allowance: Arc<Allowance>,
+    java_perfmap: Arc<AtomicBool>,
     shared: Arc<Mutex<SharedStacks>>,
     waiting_bytes: Arc<AtomicUsize>,
 }
 
 impl Worker {
-    fn work<Tag>(mut self, todo: &Receiver<Job<Tag>>, done: &UnboundedSender<(Tag, Arc<Stack>)>) {
+    fn work<Tag>(self, todo: &Receiver<Job<Tag>>, done: &UnboundedSender<(Tag, Arc<Stack>)>) {
         let mut resolver = Resolver::new(self.config.clone());
         let mut account = Account::of_this_thread(Arc::clone(&self.allowance));
         let mut at_rest = true;
@@ -204,6 +219,7 @@ impl Worker {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            account.begin();
             match job {
                 Job::Resolve {
                     tag,
@@ -213,6 +229,7 @@ impl Worker {
                     bytes,
                 } => {
                     at_rest = false;
+                    resolver.allow_java_perfmap(self.java_perfmap.load(Relaxed));
                     let native = node::with_caller(resolver.resolve(process, &sample), &sample);
                     drop(sample);
                     let stack = merge(native, interpreter);
@@ -222,10 +239,6 @@ impl Worker {
                     }
                 }
                 Job::Forget(process) => resolver.forget(process),
-                Job::AllowJavaPerfmap => {
-                    self.config.java_perfmap = true;
-                    resolver.allow_java_perfmap();
-                }
             }
             account.settle();
         }

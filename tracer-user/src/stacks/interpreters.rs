@@ -322,6 +322,7 @@ fn look_around(
     }
     let _ = ready.try_send(());
     let mut account = Account::of_this_thread(allowance);
+    let began = Instant::now();
     loop {
         let now = Instant::now();
         let next = due.first_key_value().map(|((at, _), _)| *at);
@@ -336,13 +337,15 @@ fn look_around(
                 due.insert((Instant::now() + TRIES[0], pid), 1);
             }
             Ok(Job::Connects(pid)) => {
-                due.insert((now, pid), 0);
+                // Before all that is due: it has connections.
+                due.insert((began, pid), 0);
             }
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 let Some(((_, pid), tries)) = due.pop_first() else {
                     continue;
                 };
+                account.begin();
                 let looked = look(&mut discovery, runtimes, pid, &mut announce);
                 account.settle();
                 let next = match looked {

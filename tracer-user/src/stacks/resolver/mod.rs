@@ -183,9 +183,9 @@ impl Resolver {
         )
     }
 
-    /// Has JVMs write down what they have compiled from now on.
-    pub fn allow_java_perfmap(&mut self) {
-        self.config.java_perfmap = true;
+    /// From now on has JVMs write down what they have compiled, or not.
+    pub fn allow_java_perfmap(&mut self, may: bool) {
+        self.config.java_perfmap = may;
     }
 
     /// Call when the process has executed another program or ended.
