@@ -1,27 +1,30 @@
 //! Throughput: the same load beside each side in turn; once for its speed, once for its cost.
 
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
+use connleak_tests::report::Report;
 use connleak_tests::server::RedisServer;
-use connleak_tests::{child, place};
 
 use crate::Plan;
 use crate::figures::{Figures, Quantity};
 use crate::load;
 use crate::programs::{Counting, Programs, RunTime};
-use crate::side::{CONNLEAK, Side};
+use crate::side::Side;
 
 /// Cost is far steadier than speed: BPF's run time is counted, not sampled.
-const COST_ROUNDS: u32 = 3;
+const COST_ROUNDS: u32 = 5;
 /// What a side does after the load is still its cost.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
 pub(crate) fn churn(plan: &Plan, figures: &mut Figures) -> Result<()> {
     let server = RedisServer::start()?;
-    let mut sides = vec![Side::nobody(), Side::connleak(server.port())?];
+    let mut sides = vec![
+        Side::nobody(),
+        Side::connleak(server.port())?,
+        Side::every_stack(server.port())?,
+    ];
     sides.extend(families(server.port())?);
     sides.extend([
         Side::pid_count(server.port()),
@@ -33,15 +36,19 @@ pub(crate) fn churn(plan: &Plan, figures: &mut Figures) -> Result<()> {
     for round in 1..=plan.rounds {
         for side in &sides {
             eprintln!("peers: {workload} {round}/{} {}", plan.rounds, side.name);
-            let watching = side.start()?;
+            let mut watching = side.start()?;
             let before_us = watching.own_cpu_us();
             let speed = load::churn(server.port(), plan.connections)?;
             thread::sleep(AFTERMATH);
+            watching.ensure_at_work()?;
             figures.add(workload, &side.name, Quantity::Requests, speed);
             if watching.pid().is_some() {
                 let cpu_us = watching.own_cpu_us() - before_us;
                 let each = cpu_us / f64::from(plan.connections);
                 figures.add(workload, &side.name, Quantity::OwnCpuPerConnection, each);
+            }
+            if let Some(report) = watching.end()? {
+                what_it_saw(&report, &side.name, plan, figures)?;
             }
         }
     }
@@ -49,13 +56,36 @@ pub(crate) fn churn(plan: &Plan, figures: &mut Figures) -> Result<()> {
     for round in 1..=COST_ROUNDS.min(plan.rounds) {
         for side in &sides[1..] {
             eprintln!("peers: {workload}, cost {round} {}", side.name);
-            let spent = cost(side, || load::churn(server.port(), plan.connections))?;
+            let spent = cost(side, server.port(), plan)?;
             let each_us = spent.ns as f64 / 1000.0 / f64::from(plan.connections);
             figures.add(workload, &side.name, Quantity::KernelPerConnection, each_us);
         }
     }
-    let lost = lost_events(&server, plan.connections)?;
-    figures.add(workload, CONNLEAK, Quantity::Lost, lost);
+    Ok(())
+}
+
+/// connleak, by what it reports of a turn: whoever sees nothing is quick.
+fn what_it_saw(report: &Report, side: &str, plan: &Plan, figures: &mut Figures) -> Result<()> {
+    let opened: u64 = report.openers.iter().filter_map(|it| it.opened).sum();
+    ensure!(
+        opened >= u64::from(plan.connections),
+        "{side} saw {opened} of {} connections",
+        plan.connections
+    );
+    // Those it spares on purpose.
+    let spared = |cause: &str| cause == "stack_spared";
+    let by_cause = &report.totals.lost;
+    let lost: u64 = by_cause
+        .iter()
+        .filter_map(|(cause, count)| (!spared(cause)).then_some(count))
+        .sum();
+    figures.add("churn", side, Quantity::Lost, lost as f64);
+    let no_stack: u64 = by_cause
+        .iter()
+        .filter_map(|(cause, count)| cause.starts_with("stack_").then_some(count))
+        .sum();
+    let walked = opened.saturating_sub(no_stack) as f64 / opened as f64;
+    figures.add("churn", side, Quantity::StacksPerConnection, walked);
     Ok(())
 }
 
@@ -67,7 +97,7 @@ fn families(port: u16) -> Result<Vec<Side>> {
         let side = Side::connleak_with(family, port)?;
         match side.start() {
             Ok(_watching) => sides.push(side),
-            Err(_) => eprintln!("peers: {} is left out: not with this kernel", side.name),
+            Err(error) => eprintln!("peers: {} is left out: {error:#}", side.name),
         }
     }
     if !sides.is_empty() {
@@ -84,40 +114,35 @@ pub(crate) fn other_ports(plan: &Plan, figures: &mut Figures) -> Result<()> {
     for round in 1..=COST_ROUNDS.min(plan.rounds) {
         for side in &sides {
             eprintln!("peers: other ports {round} {}", side.name);
-            let spent = cost(side, || load::churn(server.port(), plan.connections))?;
-            let each = spent.ns as f64 / spent.runs.max(1) as f64;
-            figures.add("other ports", &side.name, Quantity::KernelPerEvent, each);
+            let spent = cost(side, server.port(), plan)?;
+            let mut add = |quantity, value| figures.add("other ports", &side.name, quantity, value);
+            add(
+                Quantity::KernelPerEvent,
+                spent.ns as f64 / spent.runs as f64,
+            );
+            let connections = f64::from(plan.connections);
+            add(Quantity::RunsPerConnection, spent.runs as f64 / connections);
+            let each_us = spent.ns as f64 / 1000.0 / connections;
+            add(Quantity::KernelPerConnection, each_us);
         }
     }
     Ok(())
 }
 
-/// What the side's programs spent while `load` ran.
-fn cost(side: &Side, load: impl FnOnce() -> Result<f64>) -> Result<RunTime> {
-    let watching = side.start()?;
+/// What the side's programs spent while connections came and went on `port`.
+fn cost(side: &Side, port: u16, plan: &Plan) -> Result<RunTime> {
+    let mut watching = side.start()?;
     let before = Programs::now()?;
-    load()?;
+    load::churn(port, plan.connections)?;
     let after = Programs::now()?;
-    Ok(after.spent_after(&before.of(&watching.programs)))
-}
-
-/// What connleak says it lost, asked of a trace of its own.
-fn lost_events(server: &RedisServer, connections: u32) -> Result<f64> {
-    let mut trace = Command::new(place::connleak()?);
-    child::bound(&mut trace);
-    trace.args(["trace", "--output=json", "--for=4s"]);
-    trace.arg(format!("--port={}", server.port()));
-    trace.stdout(Stdio::piped());
-    trace.stderr(Stdio::null());
-    let trace = trace.spawn().context("failed to start connleak")?;
-    thread::sleep(Duration::from_secs(1));
-    load::churn(server.port(), connections)?;
-    let output = trace
-        .wait_with_output()
-        .context("failed to wait for connleak")?;
-    let report: serde_json::Value =
-        serde_json::from_slice(&output.stdout).context("failed to read connleak's report")?;
-    let lost = &report["totals"]["lost"];
-    let of = |cause: &str| lost[cause].as_f64().unwrap_or(0.0);
-    Ok(of("ring_full") + of("map_full") + of("openers_full") + of("stack_full"))
+    watching.ensure_at_work()?;
+    let spent = after.spent_after(&before.of(&watching.programs));
+    ensure!(
+        spent.runs >= u64::from(plan.connections),
+        "the programs of {} ran {} times in {} connections",
+        side.name,
+        spent.runs,
+        plan.connections
+    );
+    Ok(spent)
 }

@@ -60,6 +60,9 @@ fn allow(set: &libc::cpu_set_t) -> Result<()> {
     Ok(())
 }
 
+/// Whoever is written here is moved; 0 is the one that writes (cgroups(7)).
+const PROCESSES: &str = "cgroup.procs";
+
 /// A control group whose processes have some of the CPUs; gone when it is dropped.
 pub(crate) struct Cpuset(PathBuf);
 
@@ -82,8 +85,11 @@ impl Cpuset {
         Ok(Some(group))
     }
 
-    pub(crate) fn take(&self, pid: u32) -> Result<()> {
-        self.write("cgroup.procs", &pid.to_string())
+    /// The calling process, and what it starts, is in the group until the guard is dropped.
+    pub(crate) fn enter(&self) -> Result<Within<'_>> {
+        let back = self.0.parent().context("a group has a parent")?;
+        self.write(PROCESSES, "0")?;
+        Ok(Within { back })
     }
 
     fn write(&self, file: &str, text: &str) -> Result<()> {
@@ -96,6 +102,17 @@ impl Drop for Cpuset {
     fn drop(&mut self) {
         // Busy while a process ends that is in it: then it stays, and is empty.
         let _ = fs::remove_dir(&self.0);
+    }
+}
+
+pub(crate) struct Within<'a> {
+    back: &'a Path,
+}
+
+impl Drop for Within<'_> {
+    fn drop(&mut self) {
+        // Refused, the bench stays where nothing is that it measures.
+        let _ = fs::write(self.back.join(PROCESSES), "0");
     }
 }
 

@@ -12,6 +12,12 @@ pub(crate) enum Quantity {
     KernelPerConnection,
     #[serde(rename = "kernel_ns_per_event")]
     KernelPerEvent,
+    /// How often a program of the side runs.
+    #[serde(rename = "program_runs_per_connection")]
+    RunsPerConnection,
+    /// Of a connection, how many were walked: beyond a rate it takes samples.
+    #[serde(rename = "stacks_per_connection")]
+    StacksPerConnection,
     /// Of requests on connections that stay open.
     #[serde(rename = "program_runs_per_million_requests")]
     RunsPerMillion,
@@ -26,8 +32,8 @@ pub(crate) enum Quantity {
     KernelBytes,
     #[serde(rename = "process_bytes_per_socket")]
     ProcessBytes,
-    #[serde(rename = "rest_cpu_ms_per_s")]
-    RestCpu,
+    #[serde(rename = "own_cpu_ms_per_s")]
+    OwnCpuPerSecond,
     #[serde(rename = "attached_ms")]
     Attached,
     /// From the connection that crosses a threshold to the line that says so.
@@ -46,13 +52,15 @@ impl Quantity {
             Self::Requests => "requests a second",
             Self::KernelPerConnection => "kernel us a connection",
             Self::KernelPerEvent => "kernel ns an event",
+            Self::RunsPerConnection => "program runs a connection",
+            Self::StacksPerConnection => "stacks a connection",
             Self::RunsPerMillion => "program runs a million requests",
             Self::OwnCpuPerConnection => "own CPU us a connection",
             Self::Lost => "lost events",
             Self::List => "list with owners, ms",
             Self::KernelBytes => "kernel bytes a socket",
             Self::ProcessBytes => "process bytes a socket",
-            Self::RestCpu => "CPU at rest, ms a second",
+            Self::OwnCpuPerSecond => "own CPU, ms a second",
             Self::Attached => "start to attached, ms",
             Self::Told => "crossing to word, ms",
             Self::Strays => "times on a CPU set apart",
@@ -122,10 +130,22 @@ impl Figures {
         self.0.iter()
     }
 
+    pub(crate) fn has(&self, workload: &str) -> bool {
+        self.0.iter().any(|figure| figure.workload == workload)
+    }
+
     pub(crate) fn median(&self, workload: &str, side: &str, quantity: Quantity) -> Option<f64> {
-        let mut of = self.0.iter().filter(|figure| {
+        self.find(workload, side, quantity).map(Figure::median)
+    }
+
+    pub(crate) fn most(&self, workload: &str, side: &str, quantity: Quantity) -> Option<f64> {
+        let (_, most) = self.find(workload, side, quantity)?.spread();
+        Some(most)
+    }
+
+    fn find(&self, workload: &str, side: &str, quantity: Quantity) -> Option<&Figure> {
+        self.0.iter().find(|figure| {
             figure.workload == workload && figure.side == side && figure.quantity == quantity
-        });
-        of.next().map(Figure::median)
+        })
     }
 }

@@ -22,6 +22,7 @@ mod side;
 mod standing;
 mod start;
 mod traffic;
+mod watching;
 
 use std::process::ExitCode;
 

@@ -20,10 +20,11 @@ use crate::Plan;
 use crate::cpus::{self, Affinity, Cpuset};
 use crate::figures::{Figures, Quantity};
 use crate::load;
-use crate::side::{self, DAEMON, DAEMON_AFFINITY, DAEMON_CPUSET};
+use crate::side::{DAEMON, DAEMON_AFFINITY, DAEMON_CPUSET};
+use crate::watching::interrupt;
 
 const WORKLOAD: &str = "pinned";
-/// Every thread of the daemon's begins so; a wake-up says no more of whom it wakes.
+/// Every thread of the daemon has a name that begins so; a wake-up says no more of whom it wakes.
 const THREADS: &str = "connleak";
 /// Until the counting has begun, and until the daemon has done what the load gave it to do.
 const SETTLES: Duration = Duration::from_secs(2);
@@ -38,36 +39,31 @@ pub(crate) fn run(plan: &Plan, figures: &mut Figures) -> Result<()> {
         let _trading = Affinity::on(&[apart])?;
         RedisServer::start()?
     };
-    let strays = |daemon: &Daemon| strays(daemon, &server, apart, plan);
+    let group = Cpuset::of(others)?;
+    if group.is_none() {
+        eprintln!("peers: {WORKLOAD}: this machine gives no cpuset");
+    }
     for turn in 1..=plan.rounds {
-        eprintln!("peers: {WORKLOAD} {turn}/{} {DAEMON}", plan.rounds);
         let home = home(&server)?;
-        let anywhere = home.start()?;
-        figures.add(WORKLOAD, DAEMON, Quantity::Strays, strays(&anywhere)?);
-        if let Some(group) = Cpuset::of(others)? {
-            eprintln!("peers: {WORKLOAD} {turn}/{} {DAEMON_CPUSET}", plan.rounds);
-            group.take(anywhere.pid())?;
-            figures.add(
-                WORKLOAD,
-                DAEMON_CPUSET,
-                Quantity::Strays,
-                strays(&anywhere)?,
-            );
-            anywhere.end(libc::SIGTERM)?;
-        } else {
-            drop(anywhere);
-        }
-        eprintln!("peers: {WORKLOAD} {turn}/{} {DAEMON_AFFINITY}", plan.rounds);
-        let elsewhere = {
-            let _others = Affinity::on(others)?;
-            home.start()?
+        let strays = |side: &str, start: &dyn Fn() -> Result<Daemon>| {
+            eprintln!("peers: {WORKLOAD} {turn}/{} {side}", plan.rounds);
+            strays(start, &server, apart, plan)
         };
-        figures.add(
-            WORKLOAD,
-            DAEMON_AFFINITY,
-            Quantity::Strays,
-            strays(&elsewhere)?,
-        );
+        let anywhere = strays(DAEMON, &|| home.start())?;
+        figures.add(WORKLOAD, DAEMON, Quantity::Strays, anywhere);
+        let elsewhere = strays(DAEMON_AFFINITY, &|| {
+            let _others = Affinity::on(others)?;
+            home.start()
+        })?;
+        figures.add(WORKLOAD, DAEMON_AFFINITY, Quantity::Strays, elsewhere);
+        if let Some(group) = &group {
+            // As systemd has it: what it starts begins in its group.
+            let elsewhere = strays(DAEMON_CPUSET, &|| {
+                let _others = group.enter()?;
+                home.start()
+            })?;
+            figures.add(WORKLOAD, DAEMON_CPUSET, Quantity::Strays, elsewhere);
+        }
     }
     Ok(())
 }
@@ -81,21 +77,34 @@ fn home(server: &RedisServer) -> Result<Home> {
     Ok(home)
 }
 
-/// How often a thread of the daemon ran on the CPU `apart` or was woken there, while connections
-/// came and went there.
-fn strays(daemon: &Daemon, server: &RedisServer, apart: usize, plan: &Plan) -> Result<f64> {
-    ensure_named(daemon)?;
-    let counting = Counting::begin(daemon.pid())?;
+/// How often a thread of the daemon ran on the CPU `apart` or was woken there, from its start to its
+/// end, while connections came and went there.
+fn strays(
+    start: &dyn Fn() -> Result<Daemon>,
+    server: &RedisServer,
+    apart: usize,
+    plan: &Plan,
+) -> Result<f64> {
+    let counting = Counting::begin()?;
+    let daemon = start()?;
     {
         let _trading = Affinity::on(&[apart])?;
         load::churn(server.port(), plan.connections)?;
     }
     thread::sleep(SETTLES);
+    ensure_named(&daemon)?;
+    daemon.end(libc::SIGTERM)?;
     let counted = counting.end()?;
-    let on = |map: &str, cpu: usize| counted[map][cpu.to_string()].as_f64().unwrap_or(0.0);
-    let all = counted["@ran"].as_object().map_or(0, serde_json::Map::len);
-    ensure!(all > 0, "failed to see the daemon run anywhere");
-    Ok(on("@ran", apart) + on("@woken", apart))
+    let mut strays = 0.0;
+    for map in ["@ran", "@woken"] {
+        let by_cpu = counted[map].as_object();
+        let by_cpu = by_cpu.with_context(|| format!("failed to see the daemon in {map}"))?;
+        strays += by_cpu
+            .get(&apart.to_string())
+            .and_then(Value::as_f64)
+            .unwrap_or(0.0);
+    }
+    Ok(strays)
 }
 
 fn ensure_named(daemon: &Daemon) -> Result<()> {
@@ -116,14 +125,14 @@ struct Counting {
 }
 
 impl Counting {
-    fn begin(pid: u32) -> Result<Self> {
+    fn begin() -> Result<Self> {
+        let length = THREADS.len();
         // At a switch the current task is the one that has just run.
         let script = format!(
-            "tracepoint:sched:sched_switch /pid == {pid}/ {{ @ran[cpu] = count(); }} \
-             tracepoint:sched:sched_wakeup \
-             /strncmp(args->comm, \"{THREADS}\", {}) == 0/ \
-             {{ @woken[args->target_cpu] = count(); }}",
-            THREADS.len()
+            "tracepoint:sched:sched_switch /strncmp(comm, \"{THREADS}\", {length}) == 0/ \
+             {{ @ran[cpu] = count(); }} \
+             tracepoint:sched:sched_wakeup /strncmp(args->comm, \"{THREADS}\", {length}) == 0/ \
+             {{ @woken[args->target_cpu] = count(); }}"
         );
         let mut command = Command::new("bpftrace");
         let mut child = child::bound(&mut command)
@@ -142,7 +151,7 @@ impl Counting {
 
     /// The maps by their names.
     fn end(mut self) -> Result<Value> {
-        side::interrupt(&mut self.child);
+        interrupt(&mut self.child);
         let mut text = String::new();
         self.stdout.read_to_string(&mut text)?;
         let mut maps = serde_json::Map::new();

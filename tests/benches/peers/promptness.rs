@@ -2,7 +2,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -41,22 +43,15 @@ fn polled(
     plan: &Plan,
     figures: &mut Figures,
 ) -> Result<()> {
-    let mut loops = (0..plan.rounds)
+    let loops = (0..plan.rounds)
         .map(|turn| Polling::start(redis.port(), period, period * turn / plan.rounds))
         .collect::<Result<Vec<_>>>()?;
     // The last to start has looked once, and the first may be about to look again.
-    std::thread::sleep(period);
-    let _crossing = TcpStream::connect(redis.v4())?;
+    thread::sleep(period);
     let crossed = Instant::now();
-    let waits: Vec<_> = loops
-        .drain(..)
-        .map(|polling| std::thread::spawn(move || polling.told()))
-        .collect();
-    for wait in waits {
-        let told = wait
-            .join()
-            .map_err(|_| anyhow::anyhow!("a reader panicked"))??;
-        let took = told.checked_duration_since(crossed);
+    let _crossing = TcpStream::connect(redis.v4())?;
+    for polling in loops {
+        let took = polling.told(period)?.checked_duration_since(crossed);
         let took = took.with_context(|| format!("{side} spoke before there was a reason"))?;
         figures.add(WORKLOAD, side, Quantity::Told, took.as_secs_f64() * 1000.0);
     }
@@ -87,7 +82,7 @@ fn told(redis: &RedisServer, plan: &Plan, figures: &mut Figures) -> Result<()> {
 /// The loop that people had: netstat, and sleep.
 struct Polling {
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    told: Receiver<(Instant, String)>,
 }
 
 impl Polling {
@@ -108,17 +103,22 @@ impl Polling {
             .spawn()
             .context("failed to start a loop of netstat")?;
         let stdout = child.stdout.take().context("stdout is piped")?;
-        let stdout = BufReader::new(stdout);
-        Ok(Self { child, stdout })
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            // An end without a word is an empty line.
+            let _ = BufReader::new(stdout).read_line(&mut line);
+            let _ = tell.send((Instant::now(), line));
+        });
+        Ok(Self { child, told })
     }
 
     /// When it said that there are too many.
-    fn told(mut self) -> Result<Instant> {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line)?;
-        let told = Instant::now();
+    fn told(&self, period: Duration) -> Result<Instant> {
+        let told = self.told.recv_timeout(period + wait::patience());
+        let (at, line) = told.context("failed to hear of a loop of netstat")?;
         ensure!(line.trim() == "CRITICAL", "a loop of netstat said {line:?}");
-        Ok(told)
+        Ok(at)
     }
 }
 

@@ -1,8 +1,7 @@
-//! A side: one of those who watch while the load runs.
+//! A side: one of those who watch while the load runs, and how it is started.
 
-use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,9 +9,11 @@ use anyhow::{Context, Result, bail};
 use connleak_tests::{child, place};
 
 use crate::programs::Programs;
+use crate::watching::Watching;
 
 pub(crate) const NOBODY: &str = "nobody";
 pub(crate) const CONNLEAK: &str = "connleak";
+pub(crate) const EVERY_STACK: &str = "connleak, every stack";
 pub(crate) const TCPLIFE: &str = "tcplife";
 pub(crate) const TCPSTATES: &str = "tcpstates";
 pub(crate) const USTACK_COUNT: &str = "bpftrace count by ustack";
@@ -30,8 +31,6 @@ const ATTACHED_WITHIN: Duration = Duration::from_secs(30);
 /// No program more for so long: the side has attached all it has.
 const SETTLED: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
-/// What a side gets to print its last words.
-const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// How to start one.
 pub(crate) struct Side {
@@ -50,6 +49,14 @@ impl Side {
     /// With default settings, stacks included, as somebody would start it.
     pub(crate) fn connleak(port: u16) -> Result<Self> {
         Self::connleak_at(&[&format!("--port={port}")])
+    }
+
+    /// By itself it takes 200 stacks a second of one process, and one in 256 beyond that.
+    pub(crate) fn every_stack(port: u16) -> Result<Self> {
+        let port = format!("--port={port}");
+        let mut side = Self::connleak_at(&[&port, "--stacks-per-second=1000000"])?;
+        side.name = EVERY_STACK.to_owned();
+        Ok(side)
     }
 
     /// With one family of probes forced.
@@ -105,30 +112,36 @@ impl Side {
     pub(crate) fn start(&self) -> Result<Watching> {
         let before = Programs::now()?;
         let Some(words) = &self.command else {
-            return Ok(Watching {
-                child: None,
-                programs: Programs::default(),
-            });
+            return Ok(Watching::nobody());
         };
+        let is_connleak = self.name.starts_with(CONNLEAK);
         let mut command = Command::new(&words[0]);
         child::bound(&mut command)
             .args(&words[1..])
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(match is_connleak {
+                // It prints one report, at its end.
+                true => Stdio::piped(),
+                false => Stdio::null(),
+            })
             .stderr(Stdio::piped());
         let spawned = command.spawn();
         let mut child = spawned.with_context(|| format!("failed to start {words:?}"))?;
         let mut stderr = BufReader::new(child.stderr.take().context("stderr is piped")?);
-        if self.name.starts_with(CONNLEAK) {
+        let mut said = String::new();
+        if is_connleak {
             // It says when it traces; the others are watched.
-            stderr.read_line(&mut String::new())?;
+            stderr.read_line(&mut said)?;
         }
         // A full pipe must not hold a side up.
         thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-        let mut watching = Watching {
-            child: Some(child),
-            programs: Programs::default(),
-        };
+        let report = child.stdout.take().map(|mut stdout| {
+            thread::spawn(move || {
+                let mut report = String::new();
+                stdout.read_to_string(&mut report).map(|_| report)
+            })
+        });
+        let mut watching = Watching::of(child, report);
         let began = Instant::now();
         let mut seen = (0, Instant::now());
         loop {
@@ -141,7 +154,7 @@ impl Side {
                 return Ok(watching);
             }
             if let Some(status) = watching.ended()? {
-                bail!("failed to start {words:?}: {status}");
+                bail!("failed to start {words:?}: {status}; it said {said:?}");
             }
             if began.elapsed() > ATTACHED_WITHIN {
                 bail!("failed to see a program of {words:?} within {ATTACHED_WITHIN:?}");
@@ -157,63 +170,4 @@ fn counting(port: u16, by: &str) -> String {
         "tracepoint:sock:inet_sock_set_state \
          /args->newstate == 2 && args->dport == {port}/ {{ @[{by}] = count(); }}"
     )
-}
-
-/// A side at work; dropped, it ends.
-pub(crate) struct Watching {
-    child: Option<Child>,
-    pub(crate) programs: Programs,
-}
-
-impl Watching {
-    pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
-    }
-
-    fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        match &mut self.child {
-            Some(child) => child.try_wait().context("failed to wait for a side"),
-            None => Ok(None),
-        }
-    }
-
-    /// User and system time of its process so far, us.
-    pub(crate) fn own_cpu_us(&self) -> f64 {
-        // Of /proc/PID/task/TID/schedstat the first number: ns on a CPU, where stat has ticks.
-        let of_thread = |thread: fs::DirEntry| -> Option<f64> {
-            let schedstat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            schedstat.split_whitespace().next()?.parse().ok()
-        };
-        let threads = self
-            .pid()
-            .map(|pid| fs::read_dir(format!("/proc/{pid}/task")));
-        let threads = threads.and_then(Result::ok).into_iter().flatten().flatten();
-        threads.filter_map(of_thread).sum::<f64>() / 1000.0
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            interrupt(child);
-        }
-    }
-}
-
-/// As Ctrl-C does, so that it detaches and prints its last words; then less kindly.
-pub(crate) fn interrupt(child: &mut Child) {
-    let asked = Instant::now();
-    if let Ok(pid) = libc::pid_t::try_from(child.id()) {
-        // SAFETY: kill takes no pointers; the pid is our child's until it is waited for.
-        unsafe { libc::kill(pid, libc::SIGINT) };
-    }
-    while matches!(child.try_wait(), Ok(None)) {
-        if asked.elapsed() > LAST_WORDS {
-            // It may end by itself in between.
-            let _ = child.kill();
-            break;
-        }
-        thread::sleep(LOOK);
-    }
-    let _ = child.wait();
 }

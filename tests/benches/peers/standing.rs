@@ -14,7 +14,8 @@ use serde::Deserialize;
 
 use crate::Plan;
 use crate::figures::{Figures, Quantity};
-use crate::side::{CONNLEAK, NETSTAT, SS, Side, Watching};
+use crate::side::{CONNLEAK, NETSTAT, SS, Side};
+use crate::watching::Watching;
 
 const AT_REST: Duration = Duration::from_secs(10);
 /// Holders looked up, stacks named, memory given back (a resolver at rest keeps nothing).
@@ -52,19 +53,27 @@ pub(crate) fn run(plan: &Plan, figures: &mut Figures) -> Result<()> {
     thread::sleep(CALM);
     let per_socket = (resident_bytes(&watching)? - empty_bytes) / f64::from(sockets);
     figures.add(WORKLOAD, CONNLEAK, Quantity::ProcessBytes, per_socket);
-    let bytes = kernel_bytes_per_socket()?;
-    figures.add(WORKLOAD, CONNLEAK, Quantity::KernelBytes, bytes);
-    drop(watching);
-    // What a reconcile costs comes once a minute; without it, what comes all the time.
-    let at_rest_ms = cpu_ms_per_s(&options, "--reconcile=0s")?;
-    figures.add(WORKLOAD, CONNLEAK, Quantity::RestCpu, at_rest_ms);
-    let with_one_ms = cpu_ms_per_s(&options, "--reconcile=1s")?;
-    figures.add(
-        WORKLOAD,
-        CONNLEAK,
-        Quantity::ReconcileCpu,
-        with_one_ms - at_rest_ms,
+    let per_socket = kernel_bytes()? as f64 / f64::from(sockets);
+    figures.add(WORKLOAD, CONNLEAK, Quantity::KernelBytes, per_socket);
+    let report = watching.end()?.context("connleak has a report")?;
+    let seen = report.totals.established_both_ends;
+    ensure!(
+        seen >= u64::from(sockets),
+        "connleak saw {seen} of {sockets} sockets"
     );
+    // What a reconcile costs comes once a minute; without it, what comes all the time.
+    let mut at_rest = Resting::start(&options, "--reconcile=0s")?;
+    for _ in 0..plan.rounds.min(LIST_ROUNDS) {
+        let each_s = at_rest.cpu_ms(AT_REST)? / AT_REST.as_secs_f64();
+        figures.add(WORKLOAD, CONNLEAK, Quantity::OwnCpuPerSecond, each_s);
+    }
+    drop(at_rest);
+    let mut reconciling = Resting::start(&options, "--reconcile=2s")?;
+    for _ in 0..plan.rounds.min(LIST_ROUNDS) {
+        let each = reconciling.cpu_ms(AT_REST)? / (AT_REST.as_secs_f64() / 2.0);
+        figures.add(WORKLOAD, CONNLEAK, Quantity::ReconcileCpu, each);
+    }
+    drop(reconciling);
     let connleak = place::connleak()?.display().to_string();
     let mut snapshot = vec![connleak.as_str(), "snapshot"];
     snapshot.extend(ports.iter().map(String::as_str));
@@ -76,21 +85,31 @@ pub(crate) fn run(plan: &Plan, figures: &mut Figures) -> Result<()> {
     for round in 1..=plan.rounds.min(LIST_ROUNDS) {
         for (side, words) in sides {
             eprintln!("peers: standing, list {round} {side}");
-            figures.add(WORKLOAD, side, Quantity::List, timed_ms(words)?);
+            figures.add(WORKLOAD, side, Quantity::List, timed_ms(words, sockets)?);
         }
     }
     Ok(())
 }
 
-/// What connleak takes of a CPU when nothing begins and nothing ends.
-fn cpu_ms_per_s(options: &[&str], reconcile: &str) -> Result<f64> {
-    let options: Vec<&str> = options.iter().copied().chain([reconcile]).collect();
-    let watching = Side::connleak_at(&options)?.start()?;
-    thread::sleep(CALM);
-    let before_us = watching.own_cpu_us();
-    thread::sleep(AT_REST);
-    let spent_us = watching.own_cpu_us() - before_us;
-    Ok(spent_us / 1000.0 / AT_REST.as_secs_f64())
+/// connleak while nothing begins and nothing ends.
+struct Resting(Watching);
+
+impl Resting {
+    fn start(options: &[&str], reconcile: &str) -> Result<Self> {
+        let options: Vec<&str> = options.iter().copied().chain([reconcile]).collect();
+        let watching = Side::connleak_at(&options)?.start()?;
+        thread::sleep(CALM);
+        Ok(Self(watching))
+    }
+
+    /// What it takes of a CPU within `time`.
+    fn cpu_ms(&mut self, time: Duration) -> Result<f64> {
+        let before_us = self.0.own_cpu_us();
+        thread::sleep(time);
+        let taken_us = self.0.own_cpu_us() - before_us;
+        self.0.ensure_at_work()?;
+        Ok(taken_us / 1000.0)
+    }
 }
 
 /// Parts of `count`, none larger than `most`: of a holder, and of a server, which may have no more
@@ -174,19 +193,26 @@ fn raise_open_files(files: u64) -> Result<()> {
     Ok(())
 }
 
-fn timed_ms(words: &[&str]) -> Result<f64> {
+/// How long a list takes that has a line for each of `sockets` at least.
+fn timed_ms(words: &[&str], sockets: u32) -> Result<f64> {
     let began = Instant::now();
     let output = Command::new(words[0])
         .args(&words[1..])
         .stderr(Stdio::null())
         .output()
         .with_context(|| format!("failed to run {words:?}"))?;
+    let took = began.elapsed();
     ensure!(
         output.status.success(),
         "{words:?} ended with {}",
         output.status
     );
-    Ok(began.elapsed().as_secs_f64() * 1000.0)
+    let lines = output.stdout.iter().filter(|&&byte| byte == b'\n').count();
+    ensure!(
+        lines >= sockets as usize,
+        "{words:?} listed {lines} of {sockets} sockets"
+    );
+    Ok(took.as_secs_f64() * 1000.0)
 }
 
 fn resident_bytes(watching: &Watching) -> Result<f64> {
@@ -201,8 +227,9 @@ fn resident_bytes(watching: &Watching) -> Result<f64> {
     Ok(kib * 1024.0)
 }
 
-/// What the maps take that grow with the room for sockets: they are allocated whole.
-fn kernel_bytes_per_socket() -> Result<f64> {
+/// What the maps take that grow with the room for sockets, a fifth of which is free here: they are
+/// allocated whole.
+fn kernel_bytes() -> Result<u64> {
     let output = Command::new("bpftool")
         .args(["map", "show", "--json"])
         .output()
@@ -214,12 +241,11 @@ fn kernel_bytes_per_socket() -> Result<f64> {
         let map = maps.iter().rfind(|map| map.name == name);
         map.with_context(|| format!("failed to find {name} among the kernel's maps"))
     };
-    let room = f64::from(last("SOCKETS")?.max_entries);
     let mut bytes = 0;
     for name in ["SOCKETS", "SLOTS", "SLOT_KEYS"] {
         bytes += last(name)?.bytes_memlock;
     }
-    Ok(bytes as f64 / room)
+    Ok(bytes)
 }
 
 #[derive(Deserialize)]
@@ -228,6 +254,4 @@ struct Listed {
     name: String,
     #[serde(default)]
     bytes_memlock: u64,
-    #[serde(default)]
-    max_entries: u32,
 }

@@ -9,7 +9,8 @@ use connleak_tests::{child, place};
 
 use crate::Plan;
 use crate::figures::{Figures, Quantity};
-use crate::side::{CONNLEAK, interrupt};
+use crate::side::CONNLEAK;
+use crate::watching::interrupt;
 
 pub(crate) fn run(plan: &Plan, figures: &mut Figures) -> Result<()> {
     let connleak = place::connleak()?;

@@ -30,9 +30,10 @@ pub(crate) fn run(plan: &Plan, figures: &mut Figures) -> Result<()> {
     for turn in 1..=turns {
         for side in &sides {
             eprintln!("peers: {WORKLOAD} {turn}/{turns} {}", side.name);
-            let _watching = side.start()?;
+            let mut watching = side.start()?;
             thread::sleep(SETTLES);
             figures.add(WORKLOAD, &side.name, Quantity::Requests, load.speed(TURN)?);
+            watching.ensure_at_work()?;
         }
         // Whoever is second meets what the first has left behind.
         sides.reverse();
@@ -43,7 +44,7 @@ pub(crate) fn run(plan: &Plan, figures: &mut Figures) -> Result<()> {
 /// How often connleak's programs run meanwhile, and what its process does.
 fn hooked(side: &Side, load: &mut Endless, figures: &mut Figures) -> Result<()> {
     let _counting = Counting::begin()?;
-    let watching = side.start()?;
+    let mut watching = side.start()?;
     thread::sleep(SETTLES);
     let (before, before_us) = (Programs::now()?, watching.own_cpu_us());
     let requests = load.speed(TURN)? * TURN.as_secs_f64();
@@ -54,6 +55,6 @@ fn hooked(side: &Side, load: &mut Endless, figures: &mut Figures) -> Result<()> 
     let each_million = runs as f64 * 1e6 / requests;
     figures.add(WORKLOAD, &side.name, Quantity::RunsPerMillion, each_million);
     let each_s = own_us / 1000.0 / TURN.as_secs_f64();
-    figures.add(WORKLOAD, &side.name, Quantity::RestCpu, each_s);
-    Ok(())
+    figures.add(WORKLOAD, &side.name, Quantity::OwnCpuPerSecond, each_s);
+    watching.ensure_at_work()
 }
