@@ -119,11 +119,12 @@ fn what_descendants_leave_open_is_the_commands() -> Result<()> {
     let (python, script) = (place::python()?, script());
     // A grandchild that ends and one that stays, neither of them a child of the command.
     let line = format!(
-        "(({python} {script} exit_with 127.0.0.1 {port} 2 0 0 &) ; \
-         {python} {script} outlive 127.0.0.1 {port} 3 < /dev/null > /dev/null 2>&1); \
-         until [ -s {pid} ]; do sleep 0.05; done; sleep 0.5",
+        "( ( ({python} {script} exit_with 127.0.0.1 {port} 2 0 0; : > {ended}) & ) ; \
+         {python} {script} outlive 127.0.0.1 {port} 3 < /dev/null > /dev/null 2>&1 ); \
+         until [ -e {ended} ] && [ -s {pid} ]; do sleep 0.05; done",
         python = python.display(),
         port = server.port(),
+        ended = folder.path().join("ended").display(),
         pid = pid_file.display(),
     );
     let wrapped = format!(
