@@ -78,9 +78,21 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    pub(crate) fn median(&self) -> f64 {
+    /// Between which the middle half lies.
+    pub(crate) fn quartiles(&self) -> (f64, f64) {
+        let sorted = self.sorted();
+        let at = |part: usize| sorted.get(sorted.len() * part / 4).copied();
+        (at(1).unwrap_or(f64::NAN), at(3).unwrap_or(f64::NAN))
+    }
+
+    fn sorted(&self) -> Vec<f64> {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
+        sorted
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        let sorted = self.sorted();
         let middle = sorted.len() / 2;
         match sorted.len() {
             0 => f64::NAN,
@@ -141,6 +153,27 @@ impl Figures {
     pub(crate) fn most(&self, workload: &str, side: &str, quantity: Quantity) -> Option<f64> {
         let (_, most) = self.find(workload, side, quantity)?.spread();
         Some(most)
+    }
+
+    /// The ratios of what two sides did in the same turn.
+    pub(crate) fn in_turn(
+        &self,
+        workload: &'static str,
+        a: &str,
+        b: &str,
+        quantity: Quantity,
+    ) -> Option<Figure> {
+        let (of, to) = (
+            self.find(workload, a, quantity)?,
+            self.find(workload, b, quantity)?,
+        );
+        let ratios = of.values.iter().zip(&to.values).map(|(a, b)| a / b);
+        Some(Figure {
+            workload,
+            side: format!("{a} / {b}"),
+            quantity,
+            values: ratios.collect(),
+        })
     }
 
     fn find(&self, workload: &str, side: &str, quantity: Quantity) -> Option<&Figure> {

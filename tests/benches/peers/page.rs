@@ -6,8 +6,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::bounds::Bound;
-use crate::figures::{Figure, Figures};
+use crate::figures::{Figure, Figures, Quantity};
 use crate::machine::Machine;
+use crate::side::{CONNLEAK, NOBODY};
 
 pub(crate) fn table(machine: &Machine, figures: &Figures, bounds: &[Bound]) -> String {
     let mut text = String::new();
@@ -34,6 +35,7 @@ pub(crate) fn table(machine: &Machine, figures: &Figures, bounds: &[Bound]) -> S
             number(most)
         );
     }
+    put_in_turn(&mut text, figures);
     let _ = writeln!(text, "\n| bound | measured | | |\n|---|---|---|---|");
     for bound in bounds {
         let limit = match (bound.at_least, bound.at_most) {
@@ -52,9 +54,44 @@ pub(crate) fn table(machine: &Machine, figures: &Figures, bounds: &[Bound]) -> S
     text
 }
 
+fn put_in_turn(text: &mut String, figures: &Figures) {
+    let ratios = in_turn(figures);
+    if ratios.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "\n| of the same turn | median | middle half, from | to |\n|---|---|---|---|"
+    );
+    for ratio in ratios {
+        let (from, to) = ratio.quartiles();
+        let _ = writeln!(
+            text,
+            "| {}: {}, {} | {} | {} | {} |",
+            ratio.workload,
+            ratio.quantity.name(),
+            ratio.side,
+            number(ratio.median()),
+            number(from),
+            number(to)
+        );
+    }
+}
+
+/// Speeds, turn by turn: what the machine does meanwhile meets both sides.
+fn in_turn(figures: &Figures) -> Vec<Figure> {
+    let of = |workload| figures.in_turn(workload, CONNLEAK, NOBODY, Quantity::Requests);
+    ["churn", "traffic"].into_iter().filter_map(of).collect()
+}
+
 pub(crate) fn json(machine: &Machine, figures: &Figures, bounds: &[Bound]) -> Result<String> {
-    let figures: Vec<&Figure> = figures.iter().collect();
-    let page = json!({ "machine": machine, "figures": figures, "bounds": bounds });
+    let (in_turn, figures) = (in_turn(figures), figures.iter().collect::<Vec<&Figure>>());
+    let page = json!({
+        "machine": machine,
+        "figures": figures,
+        "in_turn": in_turn,
+        "bounds": bounds,
+    });
     Ok(serde_json::to_string_pretty(&page)?)
 }
 

@@ -46,7 +46,10 @@ fn hooked(side: &Side, load: &mut Endless, figures: &mut Figures) -> Result<()> 
     let _counting = Counting::begin()?;
     let mut watching = side.start()?;
     thread::sleep(SETTLES);
-    let (before, before_us) = (Programs::now()?, watching.own_cpu_us());
+    let before = Programs::now()?;
+    // A process that starts costs a look, and to ask for the programs starts one.
+    thread::sleep(SETTLES);
+    let before_us = watching.own_cpu_us();
     let requests = load.speed(TURN)? * TURN.as_secs_f64();
     let own_us = watching.own_cpu_us() - before_us;
     let runs = Programs::now()?
