@@ -92,14 +92,18 @@ pub fn differences(report: &Report, model: &Model, port: u16) -> Result<Vec<Stri
 }
 
 /// Sockets whose events this host may hide, and which reconciling then puts right as drift.
-///
+fn unseen() -> i64 {
+    if host_hides_softirqs() { 2 } else { 0 }
+}
+
 /// The kernel of a Firecracker sandbox (6.18.44-fc) runs no BPF program while PID 1 is the current
 /// task: its `bpf_trace_run3` compares `current->tgid` with 1 and returns, and counts no miss. A
 /// softirq that falls into PID 1's time is then seen by nobody. No other kernel is known to do so;
 /// the virtual machines' kernels do not, and are allowed nothing.
-fn unseen() -> i64 {
+#[must_use]
+pub fn host_hides_softirqs() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    if release.contains("-fc-") { 2 } else { 0 }
+    release.contains("-fc-")
 }
 
 /// The opener's own row; once the opener has exited, the row of a holder that remembers it.
