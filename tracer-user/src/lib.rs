@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod policy;
 pub mod process;
+pub mod procfs;
 pub mod redis;
 pub mod report;
 pub mod sockets;

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::config::Limits;
 use crate::memory;
 use crate::pipeline::Tracer;
+use crate::procfs;
 
 const OWN_DESCRIPTORS: &str = "/proc/self/fdinfo";
 
@@ -84,16 +85,10 @@ fn kernel_bytes() -> Option<u64> {
 
 /// Of one descriptor: whose it is, as two descriptors may be of one map, and the bytes.
 fn locked(fdinfo: &str) -> Option<(String, u64)> {
-    let field = |name: &str| {
-        let mut found = fdinfo.lines().filter_map(|line| line.split_once(':'));
-        found
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value.trim())
-    };
-    let bytes = field("memlock")?.parse().ok()?;
+    let bytes = procfs::field(fdinfo, "memlock")?.parse().ok()?;
     let whose = ["map_id", "prog_id"]
         .iter()
-        .find_map(|name| Some(format!("{name} {}", field(name)?)))?;
+        .find_map(|name| Some(format!("{name} {}", procfs::field(fdinfo, name)?)))?;
     Some((whose, bytes))
 }
 

@@ -19,6 +19,7 @@ use std::{
 use aya::Ebpf;
 
 use super::probes::Probes;
+use crate::procfs;
 
 /// Misses of all programs, twins not among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,9 +59,8 @@ fn of_program(ebpf: &Ebpf, program: &str) -> u64 {
     };
     let fd = fd.as_fd().as_raw_fd();
     let told = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
-    told.lines()
-        .find_map(|line| line.strip_prefix("recursion_misses:"))
-        .and_then(|misses| misses.trim().parse().ok())
+    procfs::field(&told, "recursion_misses")
+        .and_then(|misses| misses.parse().ok())
         .unwrap_or(0)
 }
 

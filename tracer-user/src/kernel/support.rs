@@ -10,6 +10,7 @@ use super::{
     load::{Kernel, Options},
     probes::{Family, Probes},
 };
+use crate::procfs;
 
 /// Capabilities that tracing needs (include/uapi/linux/capability.h), CAP_SYS_ADMIN standing for
 /// the first two.
@@ -20,10 +21,8 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// Capabilities that this process lacks, of those that tracing needs.
 pub fn missing_capabilities() -> Vec<&'static str> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+    let effective = procfs::field(&status, "CapEff")
+        .and_then(|mask| u64::from_str_radix(mask, 16).ok())
         .unwrap_or(0);
     let has = |bit: u32| effective & (1 << bit) != 0;
     CAPABILITIES

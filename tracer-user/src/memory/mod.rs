@@ -6,6 +6,8 @@ use std::{fs, fs::File, hint, io, os::fd::FromRawFd};
 
 pub use interned::Interned;
 
+use crate::procfs;
+
 /// glibc's own first value of it.
 #[cfg(target_env = "gnu")]
 const LARGE_BYTES: libc::c_int = 128 * 1024;
@@ -66,10 +68,8 @@ pub fn give_back() {
 /// VmRSS of this process.
 pub fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let resident = procfs::field(&status, "VmRSS")?;
+    let kib: u64 = resident.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
 

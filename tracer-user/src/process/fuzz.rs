@@ -8,6 +8,6 @@ pub fn proc(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     placement(&text);
     stat(&text);
-    numbers(&text, "NSpid:");
+    numbers(&text, "NSpid");
     cmdline(bytes);
 }

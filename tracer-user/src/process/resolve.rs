@@ -14,6 +14,7 @@ use super::{
     identity::ProcessKey,
     pod::{Pod, Pods},
 };
+use crate::procfs;
 
 /// A command line is as long as its process likes; this much of it is kept.
 const CMDLINE_BYTES_MAX: u64 = 4096;
@@ -157,14 +158,14 @@ fn read(proc_root: &Path, key: ProcessKey) -> Option<Process> {
         .map(|text| placement(&text))
         .unwrap_or_default();
     let status = small(&directory.join("status")).unwrap_or_default();
-    let pids: Vec<u32> = numbers(&status, "NSpid:");
+    let pids: Vec<u32> = numbers(&status, "NSpid");
     Some(Process {
         name,
         cmdline: cmdline(&bounded(&directory.join("cmdline"), CMDLINE_BYTES_MAX)?),
         unit,
         pod: pod_uid.map(|uid| Pods::default().pod(uid, container.as_deref())),
         container,
-        uid: numbers(&status, "Uid:").first().copied(),
+        uid: numbers(&status, "Uid").first().copied(),
         netns: netns(&directory),
         inner_pid: (pids.len() > 1).then(|| pids[pids.len() - 1]),
         ended: false,
@@ -204,16 +205,12 @@ pub(super) fn cmdline(bytes: &[u8]) -> Vec<String> {
         .collect()
 }
 
-pub(super) fn numbers(status: &str, label: &str) -> Vec<u32> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(label))
-        .map(|rest| {
-            rest.split_whitespace()
-                .filter_map(|number| number.parse().ok())
-                .collect()
-        })
+pub(super) fn numbers(status: &str, name: &str) -> Vec<u32> {
+    procfs::field(status, name)
         .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|number| number.parse().ok())
+        .collect()
 }
 
 /// `net:[4026531840]` is the inode's number in brackets.

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::java;
+use crate::procfs;
 
 /// A large JVM's has some 5 MiB. One that is larger than this is not read at all: of two entries
 /// for one address the last is true, and it might be among those left out.
@@ -146,7 +147,7 @@ fn open(process_dir: &Path) -> Result<Option<File>, PerfMapError> {
 /// The PID that the process itself sees.
 fn inner_pid(process_dir: &Path) -> io::Result<u32> {
     let status = fs::read_to_string(process_dir.join("status"))?;
-    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let pids = procfs::field(&status, "NSpid");
     let inner = pids.and_then(|pids| pids.split_whitespace().last()?.parse().ok());
     inner.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its status has no NSpid"))
 }

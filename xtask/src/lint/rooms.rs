@@ -1,12 +1,13 @@
 //! The rooms of tracer-user and the arrows between them: data flows down this table.
 
 /// A room may import from these rooms, from itself and from [`GIVEN`], from no other.
-pub(super) const ROOMS: [(&str, Sees); 21] = [
+pub(super) const ROOMS: [(&str, Sees); 22] = [
     // Given: values that everything may know.
     ("config", Sees::Only(&[])),
     ("clock", Sees::Only(&[])),
     ("host", Sees::Only(&[])),
     ("memory", Sees::Only(&[])),
+    ("procfs", Sees::Only(&[])),
     // Side rooms: what a process and a stack are, before any event names one.
     ("process", Sees::Only(&[])),
     ("stacks", Sees::Only(&["process"])),
@@ -64,7 +65,7 @@ pub(super) const ROOMS: [(&str, Sees); 21] = [
 ];
 
 /// Rooms every room may see, except the pure ones: those take what they need as arguments.
-pub(super) const GIVEN: [&str; 4] = ["config", "clock", "host", "memory"];
+pub(super) const GIVEN: [&str; 5] = ["config", "clock", "host", "memory", "procfs"];
 
 /// Crates that only these rooms may name.
 pub(super) const CRATES: [(&str, &[&str]); 4] = [

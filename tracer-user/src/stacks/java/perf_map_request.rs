@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::procfs;
+
 /// A JVM that stands still does not hold up the stacks of others for longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
@@ -47,10 +49,8 @@ pub(in super::super) fn write_perf_map(process_dir: &Path, pid: u32) {
 
 /// By /proc/PID/status.
 fn catches_quit(status: &str) -> bool {
-    let caught = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigCgt:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let caught =
+        procfs::field(status, "SigCgt").and_then(|mask| u64::from_str_radix(mask, 16).ok());
     caught.is_some_and(|mask| mask & 1 << (libc::SIGQUIT - 1) != 0)
 }
 
