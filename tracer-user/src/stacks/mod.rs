@@ -125,6 +125,21 @@ pub struct Stack {
 }
 
 impl Frame {
+    /// Of an interpreter's code, as far as it could be read.
+    fn of_code(
+        kind: FrameKind,
+        function: Option<&str>,
+        file: Option<&str>,
+        line: Option<u32>,
+    ) -> Self {
+        Self {
+            function: function.map(str::to_owned),
+            file: file.map(str::to_owned),
+            line,
+            ..Self::unnamed(kind, None)
+        }
+    }
+
     /// Of which no more is known.
     fn unnamed(kind: FrameKind, module: Option<String>) -> Self {
         Self {

@@ -139,7 +139,7 @@ impl CodeReader {
                 _ => self.read(memory, runtime, key, parts),
             });
             let Some(text) = text else {
-                named.push(frame(None, None, None));
+                named.push(Frame::unnamed(FrameKind::Python, None));
                 continue;
             };
             if text.name == "<interpreter trampoline>" {
@@ -154,7 +154,12 @@ impl CodeReader {
             };
             let first_line = text.parts.head.first_line;
             let line = line_at(runtime.version, &text.table, first_line, offset_bytes);
-            named.push(frame(Some(&text.name), Some(&text.file), line));
+            named.push(Frame::of_code(
+                FrameKind::Python,
+                Some(&text.name),
+                Some(&text.file),
+                line,
+            ));
         }
         named
     }
@@ -249,16 +254,5 @@ impl CodeHead {
             table: u64_at(bytes, members.table as usize),
             first_line: u32_at(bytes, members.first_line as usize) as i32,
         })
-    }
-}
-
-fn frame(function: Option<&str>, file: Option<&str>, line: Option<u32>) -> Frame {
-    Frame {
-        function: function.map(str::to_owned),
-        file: file.map(str::to_owned),
-        line,
-        module: None,
-        kind: FrameKind::Python,
-        inlined: false,
     }
 }

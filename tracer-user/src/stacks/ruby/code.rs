@@ -102,7 +102,10 @@ impl CodeReader {
                     Some(text)
                 }
             });
-            Some(text.map_or_else(|| frame(None, None, None), |text| text.frame(pc)))
+            Some(text.map_or_else(
+                || Frame::unnamed(FrameKind::Ruby, None),
+                |text| text.frame(pc),
+            ))
         });
         named.collect()
     }
@@ -119,7 +122,12 @@ impl CodeText {
         // The frame has the instruction that comes next.
         let line = position.and_then(|next| self.lines.line_at(next.saturating_sub(1)));
         let line = line.filter(|_| self.file.is_some());
-        frame(Some(&self.name), self.file.as_deref(), line)
+        Frame::of_code(
+            FrameKind::Ruby,
+            Some(&self.name),
+            self.file.as_deref(),
+            line,
+        )
     }
 }
 
@@ -234,17 +242,6 @@ impl Body {
             lines_count: u32_at(body, lines + LINES_SIZE),
             lines_index: u64_at(body, lines + LINES_INDEX),
         })
-    }
-}
-
-fn frame(function: Option<&str>, file: Option<&str>, line: Option<u32>) -> Frame {
-    Frame {
-        function: function.map(str::to_owned),
-        file: file.map(str::to_owned),
-        line,
-        module: None,
-        kind: FrameKind::Ruby,
-        inlined: false,
     }
 }
 

@@ -105,11 +105,17 @@ fn frames_that_run_no_instruction_are_left_out() {
 fn what_is_no_code_has_no_name() {
     let mut code = Code::new("main", &["/srv/orders.rb"]);
     code.body[10] = 0x14;
-    assert_eq!(code.frame_at(0x10_0008), [frame(None, None, None)]);
+    assert_eq!(
+        code.frame_at(0x10_0008),
+        [Frame::unnamed(FrameKind::Ruby, None)]
+    );
     code.code[0] = 0x401a;
-    assert_eq!(code.frame_at(0x10_0008), [frame(None, None, None)]);
+    assert_eq!(
+        code.frame_at(0x10_0008),
+        [Frame::unnamed(FrameKind::Ruby, None)]
+    );
     let frames = name(&runtime(1), &[(8, 8), (!7, 8), (3, 8)]);
-    assert_eq!(frames, vec![frame(None, None, None); 3]);
+    assert_eq!(frames, vec![Frame::unnamed(FrameKind::Ruby, None); 3]);
 }
 
 #[test]
