@@ -68,8 +68,8 @@ impl Drop for Hurry {
 pub(super) struct Account {
     allowance: Arc<Allowance>,
     balance: Balance,
-    /// What this thread had taken when it last settled.
-    settled_ns: u64,
+    /// What this thread had taken when it last settled; `None` after a job that nothing bounded.
+    settled_ns: Option<u64>,
 }
 
 impl Account {
@@ -77,11 +77,8 @@ impl Account {
     pub(super) fn of_this_thread(allowance: Arc<Allowance>) -> Self {
         Self {
             allowance,
-            balance: Balance {
-                at: Instant::now(),
-                saved_ns: SAVED_MAX_NS,
-            },
-            settled_ns: clock::thread_cpu_ns(),
+            balance: Balance::full(Instant::now()),
+            settled_ns: Some(clock::thread_cpu_ns()),
         }
     }
 
@@ -93,11 +90,16 @@ impl Account {
 
     /// The job is done: pauses until it is paid for.
     pub(super) fn settle(&mut self) {
-        let taken_ns = clock::thread_cpu_ns();
-        let mut used_ns = taken_ns.saturating_sub(self.settled_ns);
-        self.settled_ns = taken_ns;
         let allowance = Arc::clone(&self.allowance);
         let mut terms = allowance.terms();
+        if terms.percent == 0 {
+            // The clock of a thread is a system call, too much for each of many stacks.
+            self.settled_ns = None;
+            return;
+        }
+        let taken_ns = clock::thread_cpu_ns();
+        let settled_ns = self.settled_ns.replace(taken_ns).unwrap_or(taken_ns);
+        let mut used_ns = taken_ns.saturating_sub(settled_ns);
         loop {
             let pause = self.balance.spend(used_ns, terms.percent, Instant::now());
             used_ns = 0;
@@ -117,6 +119,13 @@ struct Balance {
 }
 
 impl Balance {
+    fn full(at: Instant) -> Self {
+        Self {
+            at,
+            saved_ns: SAVED_MAX_NS,
+        }
+    }
+
     /// What came together meanwhile is saved, as far as it may be.
     fn rested(&mut self, percent: u32, now: Instant) {
         self.earn(percent, now);
@@ -126,10 +135,7 @@ impl Balance {
     /// How long to pause for it, when `used_ns` have been taken since the job began.
     fn spend(&mut self, used_ns: u64, percent: u32, now: Instant) -> Duration {
         if percent == 0 {
-            *self = Self {
-                at: now,
-                saved_ns: SAVED_MAX_NS,
-            };
+            *self = Self::full(now);
             return Duration::ZERO;
         }
         self.earn(percent, now);
@@ -155,17 +161,10 @@ mod tests {
 
     const SAVED_MAX: u64 = SAVED_MAX_NS as u64;
 
-    fn balance(at: Instant) -> Balance {
-        Balance {
-            at,
-            saved_ns: SAVED_MAX_NS,
-        }
-    }
-
     #[test]
     fn what_is_saved_is_spent_first_and_then_each_part_is_waited_for() {
         let start = Instant::now();
-        let mut balance = balance(start);
+        let mut balance = Balance::full(start);
         assert_eq!(balance.spend(SAVED_MAX, 10, start), Duration::ZERO);
         let pause = balance.spend(5_000_000, 10, start);
         assert_eq!(pause, Duration::from_millis(50));
@@ -175,7 +174,7 @@ mod tests {
     #[test]
     fn a_long_rest_saves_no_more_than_the_most() {
         let start = Instant::now();
-        let mut balance = balance(start);
+        let mut balance = Balance::full(start);
         let later = start + Duration::from_secs(3600);
         balance.rested(50, later);
         let pause = balance.spend(SAVED_MAX + 1_000_000, 50, later);
@@ -187,16 +186,22 @@ mod tests {
         let start = Instant::now();
         let end = start + Duration::from_secs(10);
         let used_ns = 10_000_000_000;
-        assert_eq!(balance(start).spend(used_ns, 100, end), Duration::ZERO);
+        assert_eq!(
+            Balance::full(start).spend(used_ns, 100, end),
+            Duration::ZERO
+        );
         // 2 s saved and 5 s earned.
-        let pause = balance(start).spend(used_ns, 50, end);
+        let pause = Balance::full(start).spend(used_ns, 50, end);
         assert_eq!(pause, Duration::from_secs(6));
     }
 
     #[test]
     fn none_is_no_bound() {
         let now = Instant::now();
-        assert_eq!(balance(now).spend(u64::MAX / 2, 0, now), Duration::ZERO);
+        assert_eq!(
+            Balance::full(now).spend(u64::MAX / 2, 0, now),
+            Duration::ZERO
+        );
     }
 
     /// Takes 2 ms of CPU at a time until `until` says so. What it took of a CPU.
