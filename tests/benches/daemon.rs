@@ -6,9 +6,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use connleak_tests::daemon::{Daemon, Home};
+use connleak_tests::daemon::Home;
 use connleak_tests::server::RedisServer;
-use connleak_tests::wait;
 
 /// What the target speaks of: a minute holds one reconcile, one heartbeat and one CLIENT LIST.
 const IDLE: Duration = Duration::from_secs(60);
@@ -29,7 +28,7 @@ fn main() -> Result<()> {
     let _open: Vec<TcpStream> = (0..CONNECTIONS)
         .map(|_| TcpStream::connect(redis.v4()))
         .collect::<std::io::Result<_>>()?;
-    counted(&daemon, 2 * CONNECTIONS)?;
+    daemon.counts(2 * CONNECTIONS)?;
     // It names the stacks of what was just opened, and keeps their tables for 20 s: not yet idle.
     std::thread::sleep(SETTLES);
     let (forks, before) = (forks()?, threads(daemon.pid())?);
@@ -62,13 +61,6 @@ fn main() -> Result<()> {
     let resident = resident.context("resident_bytes")? / f64::from(1 << 20);
     println!("    resident {resident:.1} MiB (target 40 MiB)");
     Ok(())
-}
-
-fn counted(daemon: &Daemon, count: usize) -> Result<()> {
-    wait::until("the connections to be counted", || {
-        let status = daemon.status().ok()?;
-        (status["subjects"][0]["count"] == count).then_some(())
-    })
 }
 
 struct Thread {

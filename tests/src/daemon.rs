@@ -213,6 +213,14 @@ impl Daemon {
         Ok(serde_json::from_slice(&output)?)
     }
 
+    /// Waits until its first subject, which is the port, has so many connections.
+    pub fn counts(&self, count: usize) -> Result<()> {
+        wait::until(&format!("{count} connections to be counted"), || {
+            let status = self.status().ok()?;
+            (status["subjects"][0]["count"] == count).then_some(())
+        })
+    }
+
     /// Runs `connleak <verb>` against it.
     pub fn ask(&self, verb: &str, extra: &[&str]) -> Result<Vec<u8>> {
         let output = Command::new(place::connleak()?)

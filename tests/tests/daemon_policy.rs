@@ -5,7 +5,6 @@ use connleak_tests::daemon::{Home, completed};
 use connleak_tests::gate::{self, Need};
 use connleak_tests::server::RedisServer;
 use connleak_tests::unit::Unit;
-use connleak_tests::wait;
 
 const QUICK: &str = "cooldown = \"1h\"\nverify_window = \"1s\"\nsettle_window = \"1s\"";
 
@@ -77,10 +76,7 @@ fn the_level_is_said_by_the_event_that_crosses() -> Result<()> {
     for _ in 0..12 {
         open.push(std::net::TcpStream::connect(redis.v4())?);
     }
-    wait::until("24 connections to be counted", || {
-        let status = daemon.status().ok()?;
-        (status["subjects"][0]["count"] == 24).then_some(())
-    })?;
+    daemon.counts(24)?;
     ensure!(daemon.count("->") == 0);
     let crossed = std::time::Instant::now();
     open.push(std::net::TcpStream::connect(redis.v4())?);

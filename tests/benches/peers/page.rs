@@ -20,61 +20,69 @@ pub(crate) fn table(machine: &Machine, figures: &Figures, bounds: &[Bound]) -> S
         machine.cpus,
         machine.idle * 100.0
     );
-    let _ = writeln!(text, "| workload | figure | side | median | least | most |");
-    let _ = writeln!(text, "|---|---|---|---|---|---|");
-    for figure in figures.iter() {
+    let rows = figures.iter().map(|figure| {
         let (least, most) = figure.spread();
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} |",
-            figure.workload,
-            figure.quantity.name(),
-            figure.side,
+        [
+            figure.workload.to_owned(),
+            figure.quantity.name().to_owned(),
+            figure.side.clone(),
             number(figure.median()),
             number(least),
-            number(most)
-        );
+            number(most),
+        ]
+    });
+    let titles = ["workload", "figure", "side", "median", "least", "most"];
+    put_rows(&mut text, titles, rows);
+    let ratios = in_turn(figures);
+    if !ratios.is_empty() {
+        let rows = ratios.iter().map(|ratio| {
+            let (from, to) = ratio.quartiles();
+            [
+                format!(
+                    "{}: {}, {}",
+                    ratio.workload,
+                    ratio.quantity.name(),
+                    ratio.side
+                ),
+                number(ratio.median()),
+                number(from),
+                number(to),
+            ]
+        });
+        let titles = ["of the same turn", "median", "middle half, from", "to"];
+        text.push('\n');
+        put_rows(&mut text, titles, rows);
     }
-    put_in_turn(&mut text, figures);
-    let _ = writeln!(text, "\n| bound | measured | | |\n|---|---|---|---|");
-    for bound in bounds {
+    let rows = bounds.iter().map(|bound| {
         let limit = match (bound.at_least, bound.at_most) {
             (Some(least), _) => format!("at least {}", number(least)),
             (_, Some(most)) => format!("at most {}", number(most)),
             _ => String::new(),
         };
-        let _ = writeln!(
-            text,
-            "| {} | {} | {limit} | {} |",
-            bound.says,
+        let holds = if bound.holds() { "holds" } else { "MISSED" };
+        [
+            bound.says.clone(),
             number(bound.measured),
-            if bound.holds() { "holds" } else { "MISSED" }
-        );
-    }
+            limit,
+            holds.to_owned(),
+        ]
+    });
+    text.push('\n');
+    put_rows(&mut text, ["bound", "measured", "", ""], rows);
     text
 }
 
-fn put_in_turn(text: &mut String, figures: &Figures) {
-    let ratios = in_turn(figures);
-    if ratios.is_empty() {
-        return;
-    }
-    let _ = writeln!(
-        text,
-        "\n| of the same turn | median | middle half, from | to |\n|---|---|---|---|"
-    );
-    for ratio in ratios {
-        let (from, to) = ratio.quartiles();
-        let _ = writeln!(
-            text,
-            "| {}: {}, {} | {} | {} | {} |",
-            ratio.workload,
-            ratio.quantity.name(),
-            ratio.side,
-            number(ratio.median()),
-            number(from),
-            number(to)
-        );
+/// A table in Markdown.
+fn put_rows<const COLUMNS: usize>(
+    text: &mut String,
+    titles: [&str; COLUMNS],
+    rows: impl Iterator<Item = [String; COLUMNS]>,
+) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "| {} |", titles.join(" | "));
+    let _ = writeln!(text, "|{}", "---|".repeat(COLUMNS));
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
     }
 }
 

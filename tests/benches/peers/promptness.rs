@@ -66,10 +66,7 @@ fn told(redis: &RedisServer, plan: &Plan, figures: &mut Figures) -> Result<()> {
     daemon.says("redis is up")?;
     for turn in 1..=plan.rounds as usize {
         eprintln!("peers: {WORKLOAD} {turn}/{} {DAEMON}", plan.rounds);
-        wait::until("the connections to be counted", || {
-            let status = daemon.status().ok()?;
-            (status["subjects"][0]["count"] == BELOW * BOTH_ENDS).then_some(())
-        })?;
+        daemon.counts(BELOW * BOTH_ENDS)?;
         let began = Instant::now();
         let _crossing = TcpStream::connect(redis.v4())?;
         let line = wait::until("the level to be said", || daemon.nth(WORD, turn))?;

@@ -54,17 +54,15 @@ impl Side {
     /// By itself it takes 200 stacks a second of one process, and one in 256 beyond that.
     pub(crate) fn every_stack(port: u16) -> Result<Self> {
         let port = format!("--port={port}");
-        let mut side = Self::connleak_at(&[&port, "--stacks-per-second=1000000"])?;
-        side.name = EVERY_STACK.to_owned();
-        Ok(side)
+        let side = Self::connleak_at(&[&port, "--stacks-per-second=1000000"])?;
+        Ok(side.named(EVERY_STACK))
     }
 
     /// With one family of probes forced.
     pub(crate) fn connleak_with(family: &str, port: u16) -> Result<Self> {
         let options = [format!("--probes={family}"), format!("--port={port}")];
-        let mut side = Self::connleak_at(&options.each_ref().map(String::as_str))?;
-        side.name = format!("{CONNLEAK}, {family}");
-        Ok(side)
+        let side = Self::connleak_at(&options.each_ref().map(String::as_str))?;
+        Ok(side.named(&format!("{CONNLEAK}, {family}")))
     }
 
     /// With the ports among the options.
@@ -101,6 +99,11 @@ impl Side {
         Self::of(EMPTY, &["bpftrace", "-e", script])
     }
 
+    fn named(self, name: &str) -> Self {
+        let name = name.to_owned();
+        Self { name, ..self }
+    }
+
     fn of(name: &str, command: &[&str]) -> Self {
         Self {
             name: name.to_owned(),
@@ -112,7 +115,7 @@ impl Side {
     pub(crate) fn start(&self) -> Result<Watching> {
         let before = Programs::now()?;
         let Some(words) = &self.command else {
-            return Ok(Watching::nobody());
+            return Ok(Watching::default());
         };
         let is_connleak = self.name.starts_with(CONNLEAK);
         let mut command = Command::new(&words[0]);

@@ -15,6 +15,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// What a side gets to print its last words.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
+/// By default it is nobody that watches.
+#[derive(Default)]
 pub(crate) struct Watching {
     child: Option<Child>,
     report: Option<JoinHandle<io::Result<String>>>,
@@ -22,14 +24,6 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    pub(crate) fn nobody() -> Self {
-        Self {
-            child: None,
-            report: None,
-            programs: Programs::default(),
-        }
-    }
-
     pub(crate) fn of(child: Child, report: Option<JoinHandle<io::Result<String>>>) -> Self {
         Self {
             child: Some(child),
