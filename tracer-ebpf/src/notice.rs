@@ -6,7 +6,9 @@
 //! one notice crosses the border.
 
 use aya_ebpf::{
-    bindings::{BPF_RB_CONS_POS, BPF_RB_PROD_POS},
+    bindings::{
+        BPF_RB_AVAIL_DATA, BPF_RB_CONS_POS, BPF_RB_FORCE_WAKEUP, BPF_RB_PROD_POS, BPF_RB_RING_SIZE,
+    },
     helpers::generated::bpf_ktime_get_boot_ns,
     maps::ring_buf::RingBufEntry,
 };
@@ -27,6 +29,21 @@ use crate::{
 #[inline(always)]
 pub(crate) fn next_place() -> u64 {
     EVENTS.query(u64::from(BPF_RB_PROD_POS)) + 1
+}
+
+/// This part of the ring, and it fills: the reader is woken from its pause.
+const FILLING_PART: u64 = 8;
+
+/// For an entry that carries a stack, as it is submitted. A process may send 200 of them at once, of
+/// 33 KiB each, and is not the only one.
+#[inline(always)]
+pub(crate) fn wake_up() -> u64 {
+    let filled = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
+    if filled > EVENTS.query(u64::from(BPF_RB_RING_SIZE)) / FILLING_PART {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        0
+    }
 }
 
 /// Does the reader still have this socket's latest notice before it? Of followed processes every

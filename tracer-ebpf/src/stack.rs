@@ -14,7 +14,7 @@ use crate::{
     globals::{config, offset},
     interpreter::{self, Found, Walk},
     maps::{EVENTS, count},
-    record,
+    notice, record,
     sock::read_kernel,
     task::Task,
 };
@@ -173,7 +173,7 @@ fn send_with<const PAGES: usize>(
         (&raw mut (*event).frame_count).write(found.count);
         (&raw mut (*event).frames_end).write(found.end);
     }
-    entry.submit(0);
+    entry.submit(notice::wake_up());
     true
 }
 

@@ -20,9 +20,12 @@ use crate::clock;
 /// The reader leaves the ring alone for so long: of a connection that lives shorter it then sees
 /// one notice, and none of its changes. Below the time in which a level is to be known.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Unless it fills: a process may send 200 stacks at once, of 33 KiB each, and is not the only one.
-const GLANCE: Duration = Duration::from_millis(5);
-/// This part of the ring, and it fills.
+/// Where many come and go: waking up costs more than what is then to be read.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+/// Where they came so fast that they might fill the ring within that.
+const SHORT_PAUSE: Duration = Duration::from_millis(2);
+/// This part of the ring in one pause, and they did. The kernel side ends the pause where as much is
+/// waiting when it adds a stack (`notice::wake_up`).
 const FILLING_PART: u64 = 8;
 /// Whoever fills the ring faster than it is read must not keep the reader for ever.
 const BATCH: usize = 4096;
@@ -55,10 +58,12 @@ pub struct Ring {
     memory: RingMemory,
     shared: BytesMut,
     taken_at: Instant,
+    /// As the last taking found it due.
+    pause: Duration,
     /// Many waited when it was last taken from.
     is_busy: bool,
-    /// Notices were left where they are.
-    is_behind: bool,
+    /// Notices are on the ring, of which the kernel tells no more.
+    has_waiting: bool,
     /// Programs that are loaded later name the map by its descriptor.
     _map: MapData,
 }
@@ -82,40 +87,35 @@ impl Ring {
             memory,
             shared: BytesMut::new(),
             taken_at: Instant::now(),
+            pause: PAUSE,
             is_busy: false,
-            is_behind: false,
+            has_waiting: false,
             _map: map,
         })
     }
 
     /// Until then the ring is left alone.
     pub fn pause_end(&self) -> Instant {
-        self.taken_at + PAUSE
+        self.taken_at + self.pause
     }
 
-    /// Waits until something is on the ring, but never less than [`PAUSE`] after the last taking
-    /// while there is room.
+    /// Waits until something is on the ring, and until the pause is over or the ring fills.
     ///
     /// # Errors
     ///
     /// epoll failed.
     pub async fn ready(&mut self) -> Result<(), KernelError> {
-        if self.is_behind {
-            self.pause().await;
-            return Ok(());
+        if !self.has_waiting {
+            self.fd.readable().await?.clear_ready();
+            // Kept here: whoever waits for us may go on without taking.
+            self.has_waiting = true;
         }
-        // In this order, or the end of each pause would wake a reader that has nothing to read.
-        let mut ready = self.fd.readable().await?;
-        self.pause().await;
-        ready.clear_ready();
+        tokio::select! {
+            () = sleep_until(self.pause_end()) => {}
+            // For what is behind the first, the kernel wakes us if it is told to.
+            woken = self.fd.readable() => woken?.clear_ready(),
+        }
         Ok(())
-    }
-
-    async fn pause(&self) {
-        sleep_until(self.taken_at + GLANCE).await;
-        if !self.is_filling() {
-            sleep_until(self.pause_end()).await;
-        }
     }
 
     fn is_filling(&self) -> bool {
@@ -129,7 +129,7 @@ impl Ring {
     /// The kernel side sends no notice of a socket whose latest notice the reader has not passed:
     /// what is looked up in its maps after this call is no older than the notices it returns.
     pub fn take(&mut self, passes: &mut Passes<'_>) -> Taken {
-        self.is_behind = false;
+        self.has_waiting = false;
         self.take_until(u64::MAX, passes)
     }
 
@@ -139,15 +139,21 @@ impl Ring {
     /// is over.
     pub fn take_for_now(&mut self, passes: &mut Passes<'_>) -> Taken {
         let settled_ns = clock::boot_ns().saturating_sub(YOUNG.as_nanos() as u64);
-        let young = match self.is_filling() {
+        let is_filling = self.is_filling();
+        let young = match is_filling {
             true => None,
             false => young_from(&self.memory, settled_ns),
         };
         // The first of many may be a level to be known at once.
         let is_lasting = mem::replace(&mut self.is_busy, young.is_some());
+        self.pause = match (is_filling, young.is_some() && is_lasting) {
+            (true, _) => SHORT_PAUSE,
+            (false, true) => BUSY_PAUSE,
+            (false, false) => PAUSE,
+        };
         match young {
             Some(position) if is_lasting => {
-                self.is_behind = true;
+                self.has_waiting = true;
                 self.take_until(position, passes)
             }
             _ => self.take(passes),
