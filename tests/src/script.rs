@@ -36,6 +36,7 @@ pub enum How {
 /// One operation of one process. `socket` is the script's name for a socket, not an fd.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub enum Op {
+    /// Connects a new socket, or once more one whose connect failed.
     Open {
         socket: u32,
         how: How,

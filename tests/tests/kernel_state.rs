@@ -102,6 +102,40 @@ fn a_refused_connect_leaves_nothing() -> Result<()> {
     ensure_nothing_left(&tracer.finish()?)
 }
 
+/// Two connects on one socket are two lives of it. Wherever its record is: at an address that is used
+/// again that comes to be a slot.
+#[test]
+fn a_second_connect_on_a_socket_ends_its_first_life() -> Result<()> {
+    const SOCKETS: u32 = 50;
+    if !gate::open(
+        "a_second_connect_on_a_socket_ends_its_first_life",
+        Need::Bpf,
+    ) {
+        return Ok(());
+    }
+    let port = server::free_port()?;
+    let refuses = SocketAddr::from(([127, 0, 0, 1], port));
+    let peer = Peer::start()?;
+    let tracer = Tracer::start(&[port, peer.port()])?;
+    let mut actors = Actors::start()?;
+    for socket in 0..SOCKETS {
+        let answer = open(&mut actors, socket, How::Connect, refuses)?;
+        ensure!(answer.errno == Some(libc::ECONNREFUSED), "{answer:?}");
+        let answer = open(&mut actors, socket, How::Connect, peer.v4())?;
+        ensure!(answer.errno.is_none(), "{answer:?}");
+        actors.order(FIRST, Op::Abort { socket })?;
+    }
+    let pid = first(&actors);
+    drop(peer);
+    wait_all_gone(port)?;
+    let report = tracer.finish()?;
+    ensure_nothing_left(&report)?;
+    let counts: Vec<_> = report.of(pid).map(|row| (row.opened, row.closed)).collect();
+    let lives = Some(u64::from(2 * SOCKETS));
+    ensure!(counts == [(lives, lives)], "{counts:?}, expected {lives:?}");
+    Ok(())
+}
+
 #[test]
 fn a_refused_connect_that_is_still_held_is_not_established() -> Result<()> {
     if !gate::open(

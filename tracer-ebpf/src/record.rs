@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use tracer_ebpf::abi::{
     counters::Counter,
     ended::{self, EndedMark},
@@ -13,12 +13,13 @@ use crate::{
     maps::{ENDED, SOCKETS, count, cpu},
     preempted,
     running::Turn,
-    slot,
+    slot, tally,
 };
 
 /// include/uapi/asm-generic/errno-base.h
 const ENOENT: i32 = 2;
 const E2BIG: i32 = 7;
+const EEXIST: i32 = 17;
 
 /// A blank record to fill in, which is the caller's alone until it ends.
 #[inline(always)]
@@ -44,8 +45,10 @@ pub(crate) fn of(address: u64) -> Option<*mut TrackedSocket> {
     }
 }
 
-/// Enters `draft` as the record of the socket at `address`, over its own former life if there was
-/// one. False if it was refused, and counted.
+/// Enters `draft` as the record of the socket at `address`. False if it was refused, and counted.
+///
+/// A record that is there already is one of a former life: of the same socket, whose connect failed
+/// before, or of one whose end no program saw. With this, at the latest, it is over.
 ///
 /// # Safety
 ///
@@ -55,12 +58,25 @@ pub(crate) unsafe fn enter(address: u64, draft: *const TrackedSocket) -> bool {
     if let Some(slot) = slot::of(address) {
         // SAFETY: the caller's promise; a slot outlives the program's run, and is not taken back
         // before that ends.
-        unsafe { slot::begin(slot, draft) };
+        unsafe {
+            if slot::holds_record(slot) {
+                tally::closed(&raw const (*slot).record, (*slot).record.flags);
+            }
+            slot::begin(slot, draft);
+        }
         return true;
     }
     // SAFETY: the caller's promise. By reference: a value would be copied to the stack first.
     let draft = unsafe { &*draft };
-    let Err(error) = SOCKETS.insert(address, draft, u64::from(BPF_ANY)) else {
+    let mut entered = SOCKETS.insert(address, draft, u64::from(BPF_NOEXIST));
+    if entered == Err(-EEXIST) {
+        if let Some(former) = SOCKETS.get_ptr(address) {
+            // SAFETY: a value of the map, which outlives the program's run.
+            unsafe { tally::closed(&raw const (*former).record, (*former).record.flags) };
+        }
+        entered = SOCKETS.insert(address, draft, u64::from(BPF_ANY));
+    }
+    let Err(error) = entered else {
         return true;
     };
     preempted::refuse(address);

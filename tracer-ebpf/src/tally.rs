@@ -9,7 +9,6 @@ use tracer_ebpf::abi::{
 use crate::{
     globals::config,
     maps::{OPENERS, count, increment},
-    record::Ended,
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -51,24 +50,19 @@ pub(crate) fn opened(record: &SocketRecord, now_ns: u64) -> bool {
     }
 }
 
-/// Counts the end of a socket that its opener opened while tracing.
+/// Counts the end of a socket that its opener opened while tracing, and whose flags were `flags`.
 ///
 /// # Safety
 ///
-/// What remains of the record is there.
+/// `record` is what remains of it.
 #[inline(always)]
-pub(crate) unsafe fn closed(ended: &Ended) {
+pub(crate) unsafe fn closed(record: *const SocketRecord, flags: u8) {
     // An accepted end was opened by nobody here, though its process may open others.
-    if ended.flags & SERVER_END != 0 {
+    if flags & SERVER_END != 0 {
         return;
     }
     // SAFETY: the caller's promise.
-    let key = unsafe {
-        key(
-            (*ended.remains).opener_tgid,
-            (*ended.remains).opener_start_ns,
-        )
-    };
+    let key = unsafe { key((*record).opener_tgid, (*record).opener_start_ns) };
     if let Some(counts) = OPENERS.get_ptr_mut(key) {
         // SAFETY: as in `opened`.
         unsafe { increment(&raw mut (*counts).closed) };

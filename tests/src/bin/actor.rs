@@ -184,6 +184,9 @@ impl Actor {
     }
 
     fn open(&mut self, socket: u32, how: How, to: SocketAddr) -> io::Result<()> {
+        if let Some(&fd) = self.sockets.get(&socket).and_then(|fds| fds.last()) {
+            return dial(fd, how, to);
+        }
         let domain = if to.is_ipv4() {
             libc::AF_INET
         } else {

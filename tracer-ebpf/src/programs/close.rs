@@ -149,7 +149,7 @@ fn remove(sock: impl SockFields) -> Option<()> {
     // SAFETY: it is the record at this address, whose socket ends here.
     unsafe {
         let ended = record::end(sock.address(), tracked, flags, &mut copy)?;
-        tally::closed(&ended);
+        tally::closed(ended.remains, ended.flags);
         notice::destroyed(sock.address(), &ended);
     }
     Some(())

@@ -1,17 +1,17 @@
 //! The maps that userspace reads: the truth about sockets, tallies and losses.
 
-use std::{fmt, io};
+use std::{collections::HashMap, fmt, io};
 
 use aya::{
     Ebpf,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{self, Map, MapData, MapError, PerCpuArray},
 };
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::abi::{
     counters::Counter,
     cpu::Cpu,
     interpreter::Interpreter,
-    socket::{OpenerCounts, OpenerKey, SocketRecord, TrackedSocket},
+    socket::{OpenerCounts, OpenerKey, SERVER_END, SocketRecord, TrackedSocket},
 };
 
 use super::{ask::Asking, ended::Ended, error::KernelError, slots::Slots};
@@ -39,15 +39,17 @@ pub struct Counters {
 pub struct Maps {
     /// For the entries of `SOCKETS` and `OPENERS`, where the kernel preempts tracepoints' programs.
     asking: Option<Asking>,
-    sockets: HashMap<MapData, u64, TrackedSocket>,
+    sockets: maps::HashMap<MapData, u64, TrackedSocket>,
     ended: Ended,
     slots: Slots,
-    openers: HashMap<MapData, OpenerKey, OpenerCounts>,
+    openers: maps::HashMap<MapData, OpenerKey, OpenerCounts>,
     cpus: PerCpuArray<MapData, Cpu>,
+    /// Beyond what `OPENERS` says is closed: sockets whose end no program saw, by opener.
+    ended_unseen: HashMap<OpenerKey, u64>,
 }
 
 /// The processes whose interpreter the kernel side follows.
-pub struct Interpreters(HashMap<MapData, u32, Interpreter>);
+pub struct Interpreters(maps::HashMap<MapData, u32, Interpreter>);
 
 impl Interpreters {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
@@ -81,6 +83,7 @@ impl Maps {
             sockets: sockets.try_into().map_err(failed("SOCKETS"))?,
             openers: openers.try_into().map_err(failed("OPENERS"))?,
             cpus: cpus.try_into().map_err(failed("CPUS"))?,
+            ended_unseen: HashMap::new(),
         })
     }
 
@@ -136,12 +139,29 @@ impl Maps {
         self.slots.take_back();
     }
 
-    /// Removes a record whose socket is gone.
+    /// Ends the record of a socket that is gone, and counts it as closed. False if no record was left.
     ///
     /// # Errors
     ///
-    /// The kernel refused it. A record that is gone already is no error.
-    pub fn forget_socket(&mut self, address: u64) -> Result<(), KernelError> {
+    /// The kernel refused it.
+    pub fn end_socket(&mut self, address: u64) -> Result<bool, KernelError> {
+        let Some(record) = self.socket(address)? else {
+            return Ok(false);
+        };
+        self.forget_socket(address)?;
+        if record.flags & SERVER_END == 0 && record.opener_tgid != 0 {
+            let opener = OpenerKey {
+                start_ns: record.opener_start_ns,
+                tgid: record.opener_tgid,
+                padding: 0,
+            };
+            *self.ended_unseen.entry(opener).or_default() += 1;
+        }
+        Ok(true)
+    }
+
+    /// A record that is gone already is no error.
+    fn forget_socket(&mut self, address: u64) -> Result<(), KernelError> {
         if let Some(asking) = &self.asking {
             return asking.forget_socket(address).map_err(failed("SOCKETS"));
         }
@@ -160,20 +180,27 @@ impl Maps {
     ///
     /// The kernel refused the look-up.
     pub fn openers(&self) -> Result<Vec<(OpenerKey, OpenerCounts)>, KernelError> {
+        let mut openers = self.counted_openers().map_err(failed("OPENERS"))?;
+        for (opener, counts) in &mut openers {
+            counts.closed += self.ended_unseen.get(opener).copied().unwrap_or_default();
+        }
+        Ok(openers)
+    }
+
+    fn counted_openers(&self) -> io::Result<Vec<(OpenerKey, OpenerCounts)>> {
         if let Some(asking) = &self.asking {
             let mut openers = Vec::new();
             let counts = |key| asking.opener(key);
             each(self.openers.keys(), counts, |key, counts| {
                 openers.push((key, counts));
-            })
-            .map_err(failed("OPENERS"))?;
+            })?;
             return Ok(openers);
         }
         self.openers
             .iter()
             .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
             .collect::<Result<_, _>>()
-            .map_err(failed("OPENERS"))
+            .map_err(io::Error::other)
     }
 
     /// Removes the tally of an ended process, so that the map has room for the living.
@@ -182,6 +209,7 @@ impl Maps {
     ///
     /// The kernel refused it.
     pub fn forget_opener(&mut self, key: OpenerKey) -> Result<(), KernelError> {
+        self.ended_unseen.remove(&key);
         if let Some(asking) = &self.asking {
             return asking.forget_opener(key).map_err(failed("OPENERS"));
         }

@@ -227,8 +227,7 @@ impl Tracer {
         }
         for id in gone {
             // It may have ended since the walk: then the map knows.
-            if self.maps.socket(id.0)?.is_some() {
-                self.maps.forget_socket(id.0)?;
+            if self.maps.end_socket(id.0)? {
                 self.state.drift.gone += 1;
             }
             self.drain();
