@@ -4,6 +4,8 @@
 //! `struct sock` lies. Each step is taken for another file, so that none waits for the one before.
 //! What is read is thrown away, and what is no socket's is read all the same: every read is checked.
 
+use aya_ebpf::{macros::map, maps::Array};
+
 use crate::{
     globals::offset,
     sock::{load, read_kernel},
@@ -13,6 +15,20 @@ use crate::{
 const SOCK: usize = 4;
 const SOCKET: usize = 8;
 const FILE: usize = 12;
+/// More than the farthest; a power of two.
+const KEPT: usize = 16;
+
+/// What the visits before have read, by descriptor: a call that reads a word again takes as long as
+/// one that waits for it.
+#[repr(C)]
+struct Kept {
+    sockets: [u64; KEPT],
+    socks: [u64; KEPT],
+}
+
+/// Bound: one. Written and read here, by one walk at a time; two would make each other slow.
+#[map]
+static AHEAD: Array<Kept> = Array::with_max_entries(1, 0);
 
 /// `task` is the iterator's own argument, and `fd` what it visits.
 #[inline(always)]
@@ -28,37 +44,15 @@ pub(crate) fn fetch(task: u64, fd: u32) -> Option<()> {
     if fd + FILE >= max as usize {
         return None;
     }
-    let files: [u64; FILE - SOCK + 1] = read_kernel(descriptors, (fd + SOCK) * size_of::<u64>())?;
-    fetch_file(files[FILE - SOCK]);
-    fetch_socket(files[SOCKET - SOCK]);
-    fetch_sock(files[0])
-}
-
-#[inline(always)]
-fn fetch_file(file: u64) {
-    let _ = socket(file);
+    // SAFETY: a value of the map outlives the program's run.
+    let kept = unsafe { &mut *AHEAD.get_ptr_mut(0)? };
+    let file: u64 = read_kernel(descriptors, (fd + FILE) * size_of::<u64>())?;
+    kept.sockets[(fd + FILE) % KEPT] = read_kernel(file, offset!(file_private)).unwrap_or(0);
     let _: Option<u64> = read_kernel(file, offset!(file_references));
-}
-
-#[inline(always)]
-fn fetch_socket(file: u64) {
-    let _ = sock(file);
-}
-
-#[inline(always)]
-fn fetch_sock(file: u64) -> Option<()> {
-    let sock = sock(file)?;
+    let socket = kept.sockets[(fd + SOCKET) % KEPT];
+    kept.socks[(fd + SOCKET) % KEPT] = read_kernel(socket, offset!(socket_sock)).unwrap_or(0);
+    let sock = kept.socks[(fd + SOCK) % KEPT];
     let _: Option<u64> = read_kernel(sock, offset!(sock_ports));
     let _: Option<u64> = read_kernel(sock, offset!(sock_protocol));
     Some(())
-}
-
-#[inline(always)]
-fn socket(file: u64) -> Option<u64> {
-    read_kernel(file, offset!(file_private))
-}
-
-#[inline(always)]
-fn sock(file: u64) -> Option<u64> {
-    read_kernel(socket(file)?, offset!(socket_sock))
 }

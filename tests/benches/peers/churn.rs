@@ -1,4 +1,4 @@
-//! Throughput: the same load beside each side in turn; once for its speed, once for its cost.
+//! Churn: the same load beside each side in turn; once for its speed, once for its cost.
 
 use std::thread;
 use std::time::Duration;
@@ -9,12 +9,11 @@ use connleak_tests::server::RedisServer;
 
 use crate::Plan;
 use crate::figures::{Figures, Quantity};
+use crate::kernel_time::{COST_ROUNDS, cost};
 use crate::load;
-use crate::programs::{Counting, Programs, RunTime};
+use crate::programs::Counting;
 use crate::side::Side;
 
-/// Cost is far steadier than speed: BPF's run time is counted, not sampled.
-const COST_ROUNDS: u32 = 5;
 /// What a side does after the load is still its cost.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
@@ -56,7 +55,7 @@ pub(crate) fn churn(plan: &Plan, figures: &mut Figures) -> Result<()> {
     for round in 1..=COST_ROUNDS.min(plan.rounds) {
         for side in &sides[1..] {
             eprintln!("peers: {workload}, cost {round} {}", side.name);
-            let spent = cost(side, server.port(), plan)?;
+            let spent = cost(side, server.port(), plan)?.all();
             let each_us = spent.ns as f64 / 1000.0 / f64::from(plan.connections);
             figures.add(workload, &side.name, Quantity::KernelPerConnection, each_us);
         }
@@ -104,45 +103,4 @@ fn families(port: u16) -> Result<Vec<Side>> {
         sides.push(Side::connleak_with("tracepoint", port)?);
     }
     Ok(sides)
-}
-
-pub(crate) fn other_ports(plan: &Plan, figures: &mut Figures) -> Result<()> {
-    let server = RedisServer::start()?;
-    let watched = RedisServer::start()?;
-    let sides = [Side::empty(), Side::connleak(watched.port())?];
-    let _counting = Counting::begin()?;
-    for round in 1..=COST_ROUNDS.min(plan.rounds) {
-        for side in &sides {
-            eprintln!("peers: other ports {round} {}", side.name);
-            let spent = cost(side, server.port(), plan)?;
-            let mut add = |quantity, value| figures.add("other ports", &side.name, quantity, value);
-            add(
-                Quantity::KernelPerEvent,
-                spent.ns as f64 / spent.runs as f64,
-            );
-            let connections = f64::from(plan.connections);
-            add(Quantity::RunsPerConnection, spent.runs as f64 / connections);
-            let each_us = spent.ns as f64 / 1000.0 / connections;
-            add(Quantity::KernelPerConnection, each_us);
-        }
-    }
-    Ok(())
-}
-
-/// What the side's programs spent while connections came and went on `port`.
-fn cost(side: &Side, port: u16, plan: &Plan) -> Result<RunTime> {
-    let mut watching = side.start()?;
-    let before = Programs::now()?;
-    load::churn(port, plan.connections)?;
-    let after = Programs::now()?;
-    watching.ensure_at_work()?;
-    let spent = after.spent_after(&before.of(&watching.programs));
-    ensure!(
-        spent.runs >= u64::from(plan.connections),
-        "the programs of {} ran {} times in {} connections",
-        side.name,
-        spent.runs,
-        plan.connections
-    );
-    Ok(spent)
 }

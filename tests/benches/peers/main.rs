@@ -12,6 +12,7 @@ mod bounds;
 mod churn;
 mod cpus;
 mod figures;
+mod kernel_time;
 mod load;
 mod machine;
 mod page;
@@ -60,10 +61,11 @@ impl Plan {
 type Workload = fn(&Plan, &mut Figures) -> Result<()>;
 
 /// What is done to the machine while it is watched, by name.
-const WORKLOADS: [(&str, Workload); 7] = [
+const WORKLOADS: [(&str, Workload); 8] = [
     ("churn", churn::churn),
     ("traffic", traffic::run),
-    ("other-ports", churn::other_ports),
+    ("kernel-time", kernel_time::each_program),
+    ("other-ports", kernel_time::other_ports),
     ("standing", standing::run),
     ("promptness", promptness::run),
     ("start", start::run),

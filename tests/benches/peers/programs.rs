@@ -1,6 +1,6 @@
 //! Programs: the kernel's own account of how long BPF programs ran.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::process::Command;
 
@@ -18,11 +18,20 @@ pub(crate) struct RunTime {
 
 /// Every program that is loaded, by its ID.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Programs(HashMap<u64, RunTime>);
+pub(crate) struct Programs(HashMap<u64, Program>);
+
+#[derive(Clone, Debug)]
+struct Program {
+    /// As the kernel keeps it: 15 bytes.
+    name: String,
+    spent: RunTime,
+}
 
 #[derive(Deserialize)]
 struct Listed {
     id: u64,
+    #[serde(default)]
+    name: String,
     #[serde(default)]
     run_time_ns: u64,
     #[serde(default)]
@@ -37,44 +46,67 @@ impl Programs {
             .context("failed to run bpftool")?;
         let listed: Vec<Listed> = serde_json::from_slice(&output.stdout)
             .context("failed to read what bpftool says of the programs; run as root")?;
-        let run_time = |program: Listed| {
-            let spent = RunTime {
-                ns: program.run_time_ns,
-                runs: program.run_cnt,
+        let with_id = |listed: Listed| {
+            let program = Program {
+                name: listed.name,
+                spent: RunTime {
+                    ns: listed.run_time_ns,
+                    runs: listed.run_cnt,
+                },
             };
-            (program.id, spent)
+            (listed.id, program)
         };
-        Ok(Self(listed.into_iter().map(run_time).collect()))
+        Ok(Self(listed.into_iter().map(with_id).collect()))
     }
 
     /// Programs that were not there `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
-        let new = self.0.iter().filter(|(id, _)| !before.0.contains_key(id));
-        Self(new.map(|(id, spent)| (*id, *spent)).collect())
+        self.filtered(|id| !before.0.contains_key(&id))
     }
 
     /// The programs of `chosen`, as they are here.
     pub(crate) fn of(&self, chosen: &Self) -> Self {
-        let these = self.0.iter().filter(|(id, _)| chosen.0.contains_key(id));
-        Self(these.map(|(id, spent)| (*id, *spent)).collect())
+        self.filtered(|id| chosen.0.contains_key(&id))
+    }
+
+    fn filtered(&self, wants: impl Fn(u64) -> bool) -> Self {
+        let these = self.0.iter().filter(|&(&id, _)| wants(id));
+        Self(these.map(|(id, program)| (*id, program.clone())).collect())
     }
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// What these programs spent after they were as in `earlier`.
-    pub(crate) fn spent_after(&self, earlier: &Self) -> RunTime {
-        self.0
-            .iter()
-            .filter(|(id, _)| earlier.0.contains_key(id))
-            .fold(RunTime::default(), |sum, (id, now)| {
-                let then = earlier.0.get(id).copied().unwrap_or_default();
-                RunTime {
-                    ns: sum.ns + now.ns.saturating_sub(then.ns),
-                    runs: sum.runs + now.runs.saturating_sub(then.runs),
-                }
-            })
+    /// What these programs spent after they were as in `earlier`, by name.
+    pub(crate) fn spent_after(&self, earlier: &Self) -> Spent {
+        let mut spent = BTreeMap::<_, RunTime>::new();
+        for (id, then) in &earlier.0 {
+            if let Some(now) = self.0.get(id) {
+                let of_name = spent.entry(now.name.clone()).or_default();
+                of_name.ns += now.spent.ns.saturating_sub(then.spent.ns);
+                of_name.runs += now.spent.runs.saturating_sub(then.spent.runs);
+            }
+        }
+        Spent(spent)
+    }
+}
+
+/// What some programs spent, by name.
+#[derive(Clone, Debug)]
+pub(crate) struct Spent(BTreeMap<String, RunTime>);
+
+impl Spent {
+    pub(crate) fn all(&self) -> RunTime {
+        let sum = |sum: RunTime, one: &RunTime| RunTime {
+            ns: sum.ns + one.ns,
+            runs: sum.runs + one.runs,
+        };
+        self.0.values().fold(RunTime::default(), sum)
+    }
+
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&str, RunTime)> {
+        self.0.iter().map(|(name, spent)| (name.as_str(), *spent))
     }
 }
 

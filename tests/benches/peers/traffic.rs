@@ -54,6 +54,7 @@ fn hooked(side: &Side, load: &mut Endless, figures: &mut Figures) -> Result<()> 
     let own_us = watching.own_cpu_us() - before_us;
     let runs = Programs::now()?
         .spent_after(&before.of(&watching.programs))
+        .all()
         .runs;
     let each_million = runs as f64 * 1e6 / requests;
     figures.add(WORKLOAD, &side.name, Quantity::RunsPerMillion, each_million);
