@@ -125,9 +125,9 @@ fn a_second_connect_on_a_socket_ends_its_first_life() -> Result<()> {
         ensure!(answer.errno.is_none(), "{answer:?}");
         actors.order(FIRST, Op::Abort { socket })?;
     }
-    let pid = first(&actors);
+    let (pid, accepts) = (first(&actors), peer.port());
     drop(peer);
-    wait_all_gone(port)?;
+    wait_all_gone(accepts)?;
     let report = tracer.finish()?;
     ensure_nothing_left(&report)?;
     let counts: Vec<_> = report.of(pid).map(|row| (row.opened, row.closed)).collect();

@@ -2,7 +2,8 @@
 //!
 //! A walk does little but wait for memory: a file says where its socket lies, which says where its
 //! `struct sock` lies. Each step is taken for another file, so that none waits for the one before.
-//! What is read is thrown away, and what is no socket's is read all the same: every read is checked.
+//! What is no socket's is read all the same, and so is what a visit of another process's table has left
+//! here: every read is checked, and nothing but time depends on it.
 
 use aya_ebpf::{macros::map, maps::Array};
 

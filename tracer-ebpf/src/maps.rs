@@ -30,6 +30,7 @@ use crate::globals::config;
 pub(crate) static SOCKETS: HashMap<u64, TrackedSocket> = HashMap::with_max_entries(65_536, 0);
 
 /// What each process opened and closed since tracing started, right even when the ring lost it.
+/// Userspace adds the ends that no program saw.
 ///
 /// Bound: 16,384 processes. Written here; read, and cleared of ended processes, by userspace.
 /// Full: the process's sockets are tracked all the same, and `OpenersFull` counts the misses.

@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::abi::{
     counters::Counter,
-    event::{DESTROYED, SOCKET, SocketEvent},
+    event::{DESTROYED, RING_FILLING_PART, SOCKET, SocketEvent},
     socket::{SocketRecord, TrackedSocket},
 };
 
@@ -31,15 +31,12 @@ pub(crate) fn next_place() -> u64 {
     EVENTS.query(u64::from(BPF_RB_PROD_POS)) + 1
 }
 
-/// This part of the ring, and it fills: the reader is woken from its pause.
-const FILLING_PART: u64 = 8;
-
 /// For an entry that carries a stack, as it is submitted. A process may send 200 of them at once, of
 /// 33 KiB each, and is not the only one.
 #[inline(always)]
 pub(crate) fn wake_up() -> u64 {
     let filled = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
-    if filled > EVENTS.query(u64::from(BPF_RB_RING_SIZE)) / FILLING_PART {
+    if filled > EVENTS.query(u64::from(BPF_RB_RING_SIZE)) / RING_FILLING_PART {
         u64::from(BPF_RB_FORCE_WAKEUP)
     } else {
         0

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use tracer_ebpf::abi::{
     counters::Counter,
     ended::{self, EndedMark},
-    socket::{SocketRecord, TrackedSocket},
+    socket::{OpenerKey, SocketRecord, TrackedSocket},
 };
 
 use crate::{
@@ -47,8 +47,9 @@ pub(crate) fn of(address: u64) -> Option<*mut TrackedSocket> {
 
 /// Enters `draft` as the record of the socket at `address`. False if it was refused, and counted.
 ///
-/// A record that is there already is one of a former life: of the same socket, whose connect failed
-/// before, or of one whose end no program saw. With this, at the latest, it is over.
+/// A record that is there already is one of a former life: of the same socket, which connected before
+/// and failed or was disconnected, or of one whose end no program saw. With this, at the latest, it is
+/// over. Or a walk has added this very socket just before, for which nobody is said to have opened it.
 ///
 /// # Safety
 ///
@@ -59,8 +60,10 @@ pub(crate) unsafe fn enter(address: u64, draft: *const TrackedSocket) -> bool {
         // SAFETY: the caller's promise; a slot outlives the program's run, and is not taken back
         // before that ends.
         unsafe {
-            if slot::holds_record(slot) {
-                tally::closed(&raw const (*slot).record, (*slot).record.flags);
+            if slot::holds_record(slot)
+                && let Some(opener) = former_opener(slot)
+            {
+                tally::closed(opener);
             }
             slot::begin(slot, draft);
         }
@@ -70,11 +73,13 @@ pub(crate) unsafe fn enter(address: u64, draft: *const TrackedSocket) -> bool {
     let draft = unsafe { &*draft };
     let mut entered = SOCKETS.insert(address, draft, u64::from(BPF_NOEXIST));
     if entered == Err(-EEXIST) {
-        if let Some(former) = SOCKETS.get_ptr(address) {
-            // SAFETY: a value of the map, which outlives the program's run.
-            unsafe { tally::closed(&raw const (*former).record, (*former).record.flags) };
-        }
+        let former = SOCKETS.get_ptr(address);
+        // SAFETY: a value of the map outlives the program's run.
+        let opener = former.and_then(|former| unsafe { former_opener(former) });
         entered = SOCKETS.insert(address, draft, u64::from(BPF_ANY));
+        if let (Ok(()), Some(opener)) = (entered, opener) {
+            tally::closed(opener);
+        }
     }
     let Err(error) = entered else {
         return true;
@@ -86,6 +91,15 @@ pub(crate) unsafe fn enter(address: u64, draft: *const TrackedSocket) -> bool {
         Counter::MapBusy
     });
     false
+}
+
+/// # Safety
+///
+/// `tracked` is a record of a former life.
+#[inline(always)]
+unsafe fn former_opener(tracked: *const TrackedSocket) -> Option<OpenerKey> {
+    // SAFETY: the caller's promise.
+    unsafe { tally::opener(&raw const (*tracked).record, (*tracked).record.flags) }
 }
 
 /// A record's end, of which a notice may be sent: `remains` says the rest.

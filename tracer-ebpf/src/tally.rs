@@ -50,20 +50,25 @@ pub(crate) fn opened(record: &SocketRecord, now_ns: u64) -> bool {
     }
 }
 
-/// Counts the end of a socket that its opener opened while tracing, and whose flags were `flags`.
+/// Whose socket it is that ends, and had `flags`. `None` of an accepted end: nobody here opened it,
+/// though its process may open others.
 ///
 /// # Safety
 ///
 /// `record` is what remains of it.
 #[inline(always)]
-pub(crate) unsafe fn closed(record: *const SocketRecord, flags: u8) {
-    // An accepted end was opened by nobody here, though its process may open others.
+pub(crate) unsafe fn opener(record: *const SocketRecord, flags: u8) -> Option<OpenerKey> {
     if flags & SERVER_END != 0 {
-        return;
+        return None;
     }
     // SAFETY: the caller's promise.
-    let key = unsafe { key((*record).opener_tgid, (*record).opener_start_ns) };
-    if let Some(counts) = OPENERS.get_ptr_mut(key) {
+    Some(unsafe { key((*record).opener_tgid, (*record).opener_start_ns) })
+}
+
+/// Counts the end of a socket that its opener opened while tracing.
+#[inline(always)]
+pub(crate) fn closed(opener: OpenerKey) {
+    if let Some(counts) = OPENERS.get_ptr_mut(opener) {
         // SAFETY: as in `opened`.
         unsafe { increment(&raw mut (*counts).closed) };
     }

@@ -23,7 +23,7 @@ pub(crate) fn each_program(plan: &Plan, figures: &mut Figures) -> Result<()> {
             eprintln!("peers: {workload} {round} {}", side.name);
             let spent = cost(side, server.port(), plan)?;
             // The others run for processes that begin and end.
-            let each_time = |spent: &RunTime| spent.runs >= u64::from(plan.connections);
+            let each_time = |spent: &RunTime| spent.runs >= u64::from(plan.connections) / 2;
             for (program, spent) in spent.each().filter(|(_, spent)| each_time(spent)) {
                 let name = match side.name.as_str() {
                     CONNLEAK => format!("{CONNLEAK}'s {program}"),

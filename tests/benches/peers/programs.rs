@@ -22,7 +22,7 @@ pub(crate) struct Programs(HashMap<u64, Program>);
 
 #[derive(Clone, Debug)]
 struct Program {
-    /// As the kernel keeps it: 15 bytes.
+    /// As the object's types have it; the kernel by itself keeps 15 bytes.
     name: String,
     spent: RunTime,
 }

@@ -20,6 +20,10 @@ pub const EXIT: u32 = 6;
 /// `EventHeader::kind`: a process that is no opener called exec; a `ProcessEvent`.
 pub const PROGRAM: u32 = 7;
 
+/// More than this part of the ring waits, and it fills: a stack that is added wakes the reader, which
+/// pauses no longer.
+pub const RING_FILLING_PART: u64 = 8;
+
 /// What every event begins with.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

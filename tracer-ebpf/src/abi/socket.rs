@@ -142,7 +142,7 @@ pub struct OpenerCounts {
     /// 1 for a process that connleak started, and for its descendants.
     pub followed: u64,
     pub padding: [u64; 4],
-    /// Of the opened, the ones destroyed since.
+    /// Of the opened, the ones that are over: destroyed, or connected once more.
     pub closed: u64,
     pub more_padding: [u64; 7],
 }

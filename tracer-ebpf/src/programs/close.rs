@@ -149,7 +149,9 @@ fn remove(sock: impl SockFields) -> Option<()> {
     // SAFETY: it is the record at this address, whose socket ends here.
     unsafe {
         let ended = record::end(sock.address(), tracked, flags, &mut copy)?;
-        tally::closed(ended.remains, ended.flags);
+        if let Some(opener) = tally::opener(ended.remains, ended.flags) {
+            tally::closed(opener);
+        }
         notice::destroyed(sock.address(), &ended);
     }
     Some(())

@@ -75,8 +75,9 @@ impl Asking {
         Ok(is_there.then(|| self.answer().tracked.record))
     }
 
-    pub(super) fn forget_socket(&self, address: u64) -> io::Result<()> {
-        self.run([ask::FORGET_SOCKET, address, 0]).map(|_| ())
+    /// False if it was gone already, or could not be removed.
+    pub(super) fn forget_socket(&self, address: u64) -> io::Result<bool> {
+        self.run([ask::FORGET_SOCKET, address, 0])
     }
 
     pub(super) fn opener(&self, key: OpenerKey) -> io::Result<Option<OpenerCounts>> {

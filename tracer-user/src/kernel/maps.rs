@@ -44,7 +44,7 @@ pub struct Maps {
     slots: Slots,
     openers: maps::HashMap<MapData, OpenerKey, OpenerCounts>,
     cpus: PerCpuArray<MapData, Cpu>,
-    /// Beyond what `OPENERS` says is closed: sockets whose end no program saw, by opener.
+    /// Beyond what `OPENERS` says is closed: sockets whose end no program saw. Of openers in there.
     ended_unseen: HashMap<OpenerKey, u64>,
 }
 
@@ -139,38 +139,54 @@ impl Maps {
         self.slots.take_back();
     }
 
-    /// Ends the record of a socket that is gone, and counts it as closed. False if no record was left.
+    /// Ends the record of a socket that is gone and was opened at `opened_ns`, and counts it as closed.
+    /// False if there was none of that life any more.
     ///
     /// # Errors
     ///
     /// The kernel refused it.
-    pub fn end_socket(&mut self, address: u64) -> Result<bool, KernelError> {
-        let Some(record) = self.socket(address)? else {
+    pub fn end_socket(&mut self, address: u64, opened_ns: u64) -> Result<bool, KernelError> {
+        let record = self.socket(address)?;
+        let Some(record) = record.filter(|record| record.opened_ns == opened_ns) else {
             return Ok(false);
         };
-        self.forget_socket(address)?;
-        if record.flags & SERVER_END == 0 && record.opener_tgid != 0 {
+        let was_there = self.forget_socket(address, opened_ns)?;
+        if was_there && record.flags & SERVER_END == 0 {
             let opener = OpenerKey {
                 start_ns: record.opener_start_ns,
                 tgid: record.opener_tgid,
                 padding: 0,
             };
-            *self.ended_unseen.entry(opener).or_default() += 1;
+            if self.opener(opener)?.is_some() {
+                *self.ended_unseen.entry(opener).or_default() += 1;
+            }
         }
-        Ok(true)
+        Ok(was_there)
     }
 
-    /// A record that is gone already is no error.
-    fn forget_socket(&mut self, address: u64) -> Result<(), KernelError> {
+    /// False if it was gone already.
+    fn forget_socket(&mut self, address: u64, opened_ns: u64) -> Result<bool, KernelError> {
         if let Some(asking) = &self.asking {
             return asking.forget_socket(address).map_err(failed("SOCKETS"));
         }
-        if self.slots.forget(address) {
-            return Ok(());
+        if let Some(was_there) = self.slots.forget(address, opened_ns) {
+            return Ok(was_there);
         }
         match self.sockets.remove(&address) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(MapError::KeyNotFound) => Ok(false),
             Err(error) => Err(failed("SOCKETS")(error)),
+        }
+    }
+
+    fn opener(&self, key: OpenerKey) -> Result<Option<OpenerCounts>, KernelError> {
+        if let Some(asking) = &self.asking {
+            return asking.opener(key).map_err(failed("OPENERS"));
+        }
+        match self.openers.get(&key, 0) {
+            Ok(counts) => Ok(Some(counts)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(failed("OPENERS")(error)),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::{
     io::unix::AsyncFd,
     time::{Instant, sleep_until},
 };
-use tracer_ebpf::abi::event::EventHeader;
+use tracer_ebpf::abi::event::{EventHeader, RING_FILLING_PART};
 
 use super::{error::KernelError, ring_memory::RingMemory};
 use crate::clock;
@@ -22,11 +22,11 @@ use crate::clock;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Where many come and go: waking up costs more than what is then to be read.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
-/// Where they came so fast that they might fill the ring within that.
+/// Where they came so fast that the ring filled: the kernel side ends a pause for a stack only
+/// (`notice::wake_up`).
 const SHORT_PAUSE: Duration = Duration::from_millis(2);
-/// This part of the ring in one pause, and they did. The kernel side ends the pause where as much is
-/// waiting when it adds a stack (`notice::wake_up`).
-const FILLING_PART: u64 = 8;
+/// If no more than this part of the ring waits after a pause, it may be longer.
+const LONGER_PART: u64 = 2 * RING_FILLING_PART;
 /// Whoever fills the ring faster than it is read must not keep the reader for ever.
 const BATCH: usize = 4096;
 /// With so many in one pause, more will have come by the end of the next.
@@ -58,8 +58,10 @@ pub struct Ring {
     memory: RingMemory,
     shared: BytesMut,
     taken_at: Instant,
-    /// As the last taking found it due.
+    /// As [`Ring::take_for_now`] last found it due.
     pause: Duration,
+    /// Some were left on the ring at the last taking, which were too many at once.
+    is_cut: bool,
     /// Many waited when it was last taken from.
     is_busy: bool,
     /// Notices are on the ring, of which the kernel tells no more.
@@ -88,38 +90,45 @@ impl Ring {
             shared: BytesMut::new(),
             taken_at: Instant::now(),
             pause: PAUSE,
+            is_cut: false,
             is_busy: false,
             has_waiting: false,
             _map: map,
         })
     }
 
-    /// Until then the ring is left alone.
+    /// Until then the ring is left alone, unless it fills.
     pub fn pause_end(&self) -> Instant {
         self.taken_at + self.pause
     }
 
-    /// Waits until something is on the ring, and until the pause is over or the ring fills.
+    /// Waits until something is on the ring, and until the pause is over or stacks fill the ring.
     ///
     /// # Errors
     ///
     /// epoll failed.
     pub async fn ready(&mut self) -> Result<(), KernelError> {
-        if !self.has_waiting {
+        // Kept where it is: whoever waits for us may do something else, and come back.
+        while !self.has_waiting {
             self.fd.readable().await?.clear_ready();
-            // Kept here: whoever waits for us may go on without taking.
-            self.has_waiting = true;
+            // It may be told late, of what was taken since.
+            self.has_waiting = self.memory.waiting_bytes() > 0;
         }
-        tokio::select! {
-            () = sleep_until(self.pause_end()) => {}
-            // For what is behind the first, the kernel wakes us if it is told to.
-            woken = self.fd.readable() => woken?.clear_ready(),
+        while !self.is_filling() {
+            tokio::select! {
+                () = sleep_until(self.pause_end()) => break,
+                woken = self.fd.readable() => woken?.clear_ready(),
+            }
         }
         Ok(())
     }
 
     fn is_filling(&self) -> bool {
-        self.memory.waiting_bytes() > self.memory.ring_bytes() / FILLING_PART
+        self.is_more_than_part(RING_FILLING_PART)
+    }
+
+    fn is_more_than_part(&self, part: u64) -> bool {
+        self.memory.waiting_bytes() > self.memory.ring_bytes() / part
     }
 
     /// Takes off all that is on the ring, oldest first, but not many more than [`BATCH`] entries at
@@ -136,7 +145,7 @@ impl Ring {
     /// As [`Ring::take`], for who comes again after the pause: where many wait, and did so the last
     /// time, the youngest are left for then, at least one. The kernel wakes us for an entry that is
     /// committed where we stand (`bpf_ringbuf_commit`): behind, we are left in peace until the pause
-    /// is over.
+    /// is over, or the ring fills.
     pub fn take_for_now(&mut self, passes: &mut Passes<'_>) -> Taken {
         let settled_ns = clock::boot_ns().saturating_sub(YOUNG.as_nanos() as u64);
         let is_filling = self.is_filling();
@@ -146,11 +155,15 @@ impl Ring {
         };
         // The first of many may be a level to be known at once.
         let is_lasting = mem::replace(&mut self.is_busy, young.is_some());
-        self.pause = match (is_filling, young.is_some() && is_lasting) {
-            (true, _) => SHORT_PAUSE,
-            (false, true) => BUSY_PAUSE,
-            (false, false) => PAUSE,
-        };
+        // Of what was left on the ring by the last taking, that one has judged.
+        if !self.is_cut {
+            let is_busy = young.is_some() && is_lasting && !self.is_more_than_part(LONGER_PART);
+            self.pause = match (is_filling, is_busy) {
+                (true, _) => SHORT_PAUSE,
+                (false, true) => BUSY_PAUSE,
+                (false, false) => PAUSE,
+            };
+        }
         match young {
             Some(position) if is_lasting => {
                 self.has_waiting = true;
@@ -174,6 +187,7 @@ impl Ring {
             }
         };
         self.taken_at = Instant::now();
+        self.is_cut = !is_all;
         Taken { notices, is_all }
     }
 

@@ -90,21 +90,20 @@ impl Slots {
         is_its_own.then(|| self.words(index)[RECORD].load(Ordering::Relaxed) != opened_ns)
     }
 
-    /// Ends the record of a socket that is gone. False if `address` has no slot.
-    pub(super) fn forget(&self, address: u64) -> bool {
-        let Some(index) = self.index(address).filter(|_| self.of(address).is_some()) else {
-            return false;
-        };
-        // The life that is there now: if another begins meanwhile, it is left alone.
-        let opened = &self.words(index)[RECORD];
-        let opened_ns = opened.load(Ordering::Relaxed);
+    /// Ends the record of a socket that is gone and was opened at `opened_ns`. True if that life was
+    /// still there; `None` if `address` has no slot.
+    pub(super) fn forget(&self, address: u64, opened_ns: u64) -> Option<bool> {
+        let index = self.index(address)?;
+        self.of(address)?;
+        // If another begins meanwhile, it is left alone.
         if opened_ns == 0 {
             let seeded = u64::from(SEEDED) << (8 * (offset_of!(SocketRecord, flags) % 8));
-            self.words(index)[FLAGS].fetch_and(!seeded, Ordering::Relaxed);
-        } else {
-            let _ = opened.compare_exchange(opened_ns, 0, Ordering::Relaxed, Ordering::Relaxed);
+            let flags = self.words(index)[FLAGS].fetch_and(!seeded, Ordering::Relaxed);
+            return Some(flags & seeded != 0);
         }
-        true
+        let opened = &self.words(index)[RECORD];
+        let ended = opened.compare_exchange(opened_ns, 0, Ordering::Relaxed, Ordering::Relaxed);
+        Some(ended.is_ok())
     }
 
     /// Takes back the slots that have been of no use since the last time but one. First they are
@@ -232,9 +231,11 @@ mod tests {
         let mut seen = Vec::new();
         slots.each(|address, record| seen.push((address, record.opened_ns)));
         assert_eq!(seen, [(ADDRESS, 7)]);
-        assert!(slots.forget(ADDRESS));
+        assert_eq!(slots.forget(ADDRESS, 6), Some(false));
+        assert_eq!(slots.forget(ADDRESS, 7), Some(true));
         assert_eq!(slots.of(ADDRESS), Some(None));
-        assert!(!slots.forget(ADDRESS + 64));
+        assert_eq!(slots.forget(ADDRESS, 7), Some(false));
+        assert_eq!(slots.forget(ADDRESS + 64, 7), None);
     }
 
     #[test]
@@ -249,12 +250,12 @@ mod tests {
         begin(&slots, ADDRESS, 7);
         assert_eq!(look(&mut slots), ADDRESS, "a socket has it");
         assert_eq!(look(&mut slots), ADDRESS, "a socket has it");
-        assert!(slots.forget(ADDRESS));
+        assert_eq!(slots.forget(ADDRESS, 7), Some(true));
         assert_eq!(look(&mut slots), ADDRESS | LEAVING);
         // As a second connect does.
         slots.words(index)[RECORD].store(9, Ordering::Relaxed);
         assert_eq!(look(&mut slots), ADDRESS | LEAVING, "a socket has it");
-        assert!(slots.forget(ADDRESS));
+        assert_eq!(slots.forget(ADDRESS, 9), Some(true));
         assert_eq!(look(&mut slots), 0);
     }
 
@@ -265,7 +266,7 @@ mod tests {
         let seeded = u64::from(SEEDED) << 56;
         slots.words(index)[FLAGS].store(seeded | 1, Ordering::Relaxed);
         assert!(slots.of(ADDRESS).flatten().is_some());
-        assert!(slots.forget(ADDRESS));
+        assert_eq!(slots.forget(ADDRESS, 0), Some(true));
         assert_eq!(slots.of(ADDRESS), Some(None));
     }
 
@@ -276,7 +277,7 @@ mod tests {
         let index = slots.index(ADDRESS).expect("there are slots");
         slots.key(index).fetch_or(LEAVING, Ordering::Relaxed);
         assert!(slots.of(ADDRESS).flatten().is_some());
-        slots.forget(ADDRESS);
+        assert_eq!(slots.forget(ADDRESS, 7), Some(true));
         assert_eq!(slots.of(ADDRESS), None, "the hash says it");
     }
 

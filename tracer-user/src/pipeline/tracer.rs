@@ -223,16 +223,20 @@ impl Tracer {
             let mut alive = self.walk_tcp_sockets()?;
             alive.extend(open_files.sockets());
             let again = self.gone(alive, settled_ns)?;
-            gone.retain(|id| again.contains(id));
+            gone.retain(|life| again.contains(life));
         }
-        for id in gone {
+        for (id, opened_ns) in gone {
             // It may have ended since the walk: then the map knows.
-            if self.maps.end_socket(id.0)? {
+            if self.maps.end_socket(id.0, opened_ns.unwrap_or(0))? {
                 self.state.drift.gone += 1;
             }
             self.drain();
-            self.record(|recorder, _| recorder.write(&Entry::Gone(id.0)));
-            self.state.take_gone(id);
+            // Another may have begun at its address.
+            let known = self.state.table.get(id);
+            if known.is_some_and(|entry| entry.opened_ns() == opened_ns) {
+                self.record(|recorder, _| recorder.write(&Entry::Gone(id.0)));
+                self.state.take_gone(id);
+            }
         }
         self.state.at_ns = clock::boot_ns();
         self.state.count_all();
@@ -254,7 +258,11 @@ impl Tracer {
 
     /// Sockets of the table that neither the walks of this namespace found `alive`, nor TCP's lists
     /// in other namespaces have.
-    fn gone(&mut self, mut alive: HashSet<SocketId>, settled_ns: u64) -> Result<Vec<SocketId>> {
+    fn gone(
+        &mut self,
+        mut alive: HashSet<SocketId>,
+        settled_ns: u64,
+    ) -> Result<Vec<(SocketId, Option<u64>)>> {
         let mut walked: HashSet<u32> = self.state.own_netns.into_iter().collect();
         for (netns, namespace) in namespaces::foreign(&self.state) {
             let take = |lines: &[u8]| alive.extend(open_file::sockets(lines));

@@ -102,14 +102,14 @@ impl SocketTable {
         }
     }
 
-    /// Sockets of the table that no walk over the kernel's own lists found `alive`, though they are
-    /// in a namespace that was walked and did not change since `settled_ns`.
+    /// Sockets of the table, each with its opening, that no walk over the kernel's own lists found
+    /// `alive`, though they are in a namespace that was walked and did not change since `settled_ns`.
     pub fn gone(
         &self,
         alive: &HashSet<SocketId>,
         walked_namespaces: &HashSet<u32>,
         settled_ns: u64,
-    ) -> Vec<SocketId> {
+    ) -> Vec<(SocketId, Option<u64>)> {
         self.iter()
             .filter(|entry| !alive.contains(&entry.id()))
             .filter(|entry| walked_namespaces.contains(&entry.netns()))
@@ -117,7 +117,7 @@ impl SocketTable {
             // TCP hashes no socket in CLOSE; while no process is seen to hold one, it may be on
             // its way in a message (SCM_RIGHTS).
             .filter(|entry| entry.state() != TcpState::Close)
-            .map(Entry::id)
+            .map(|entry| (entry.id(), entry.opened_ns()))
             .collect()
     }
 }
