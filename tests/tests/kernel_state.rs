@@ -71,7 +71,7 @@ fn ensure_nothing_left(report: &Report) -> Result<()> {
         "{:?}",
         report.totals
     );
-    ensure!(report.totals.drift == 0, "drift {}", report.totals.drift);
+    ensure!(report.totals.drift == 0, "{:?}", report.totals);
     Ok(())
 }
 
