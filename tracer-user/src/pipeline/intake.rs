@@ -115,13 +115,20 @@ impl Tracer {
             return;
         };
         let known = self.state.table.get(socket.id);
-        if known.is_some_and(|entry| entry.opened_ns() == socket.opened_ns) {
-            let socket = socket.clone();
+        let known = known.map(|entry| entry.opened_ns());
+        let is_known = known == Some(socket.opened_ns);
+        if is_known {
             self.write(|| event::renewed(notice, None, now_ns));
-            return self.apply(Event::Destroyed {
-                socket,
+        }
+        // A life before it at its address is over, too: that this one began is all that tells so.
+        if known.is_some_and(|opened_ns| opened_ns <= socket.opened_ns) {
+            self.apply(Event::Destroyed {
+                socket: socket.clone(),
                 time_ns: now_ns,
             });
+        }
+        if is_known {
+            return;
         }
         let opener = socket.opener.as_ref().filter(|_| !socket.own);
         self.state.pass(socket.end, opener, now_ns);
