@@ -18,15 +18,12 @@ use super::{error::KernelError, ring_memory::RingMemory};
 use crate::clock;
 
 /// The reader leaves the ring alone for so long: of a connection that lives shorter it then sees
-/// one notice, and none of its changes. Below the time in which a level is to be known.
+/// one notice, and none of its changes. Below the time in which a level is to be known, and short
+/// enough for a stack: what it was taken of may end or change meanwhile.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Where many come and go: waking up costs more than what is then to be read.
-const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Where they came so fast that the ring filled: the kernel side ends a pause for a stack only
 /// (`notice::wake_up`).
 const SHORT_PAUSE: Duration = Duration::from_millis(2);
-/// If no more than this part of the ring waits after a pause, it may be longer.
-const LONGER_PART: u64 = 2 * RING_FILLING_PART;
 /// Whoever fills the ring faster than it is read must not keep the reader for ever.
 const BATCH: usize = 4096;
 /// With so many in one pause, more will have come by the end of the next.
@@ -124,11 +121,7 @@ impl Ring {
     }
 
     fn is_filling(&self) -> bool {
-        self.is_more_than_part(RING_FILLING_PART)
-    }
-
-    fn is_more_than_part(&self, part: u64) -> bool {
-        self.memory.waiting_bytes() > self.memory.ring_bytes() / part
+        self.memory.waiting_bytes() > self.memory.ring_bytes() / RING_FILLING_PART
     }
 
     /// Takes off all that is on the ring, oldest first, but not many more than [`BATCH`] entries at
@@ -157,12 +150,7 @@ impl Ring {
         let is_lasting = mem::replace(&mut self.is_busy, young.is_some());
         // Of what was left on the ring by the last taking, that one has judged.
         if !self.is_cut {
-            let is_busy = young.is_some() && is_lasting && !self.is_more_than_part(LONGER_PART);
-            self.pause = match (is_filling, is_busy) {
-                (true, _) => SHORT_PAUSE,
-                (false, true) => BUSY_PAUSE,
-                (false, false) => PAUSE,
-            };
+            self.pause = if is_filling { SHORT_PAUSE } else { PAUSE };
         }
         match young {
             Some(position) if is_lasting => {
