@@ -208,9 +208,13 @@ public class Frames {
         }
     }
 
-    /** Goes on connecting while the JVM compiles what it runs, in one way and then in another. */
-    static void whileCompiled(int count) {
+    /**
+     * Goes on connecting while the JVM compiles what it runs, in one way and then in another. Less
+     * often than stacks are taken, however fast the machine is.
+     */
+    static void whileCompiled(int count) throws InterruptedException {
         for (int number = 0; number < count; number++) {
+            Thread.sleep(20);
             for (int turn = 0; turn < 2_000; turn++) {
                 sum += KEPT.hashCode() + turn;
             }

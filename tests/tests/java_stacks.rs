@@ -136,7 +136,10 @@ fn java_whose_code_is_thrown_away_is_right_or_labelled() -> Result<()> {
     for group in &cut {
         let chain = JAVA.chain(group);
         let note = group.note.as_deref().unwrap_or_default();
-        ensure!(note == "stack ends early: the code of a Java frame was gone when it was read");
+        ensure!(
+            note == "stack ends early: the code of a Java frame was gone when it was read",
+            "{note}"
+        );
         let begins_so =
             |(logged, count): (&Vec<String>, &u64)| *count > 0 && logged.starts_with(&chain);
         ensure!(
