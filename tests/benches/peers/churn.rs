@@ -9,9 +9,8 @@ use connleak_tests::server::RedisServer;
 
 use crate::Plan;
 use crate::figures::{Figures, Quantity};
-use crate::kernel_time::{COST_ROUNDS, cost};
+use crate::kernel_time::costs;
 use crate::load;
-use crate::programs::Counting;
 use crate::side::Side;
 
 /// What a side does after the load is still its cost.
@@ -51,16 +50,10 @@ pub(crate) fn churn(plan: &Plan, figures: &mut Figures) -> Result<()> {
             }
         }
     }
-    let _counting = Counting::begin()?;
-    for round in 1..=COST_ROUNDS.min(plan.rounds) {
-        for side in &sides[1..] {
-            eprintln!("peers: {workload}, cost {round} {}", side.name);
-            let spent = cost(side, server.port(), plan)?.all();
-            let each_us = spent.ns as f64 / 1000.0 / f64::from(plan.connections);
-            figures.add(workload, &side.name, Quantity::KernelPerConnection, each_us);
-        }
-    }
-    Ok(())
+    costs(workload, &sides[1..], server.port(), plan, |side, spent| {
+        let each_us = spent.all().ns as f64 / 1000.0 / f64::from(plan.connections);
+        figures.add(workload, &side.name, Quantity::KernelPerConnection, each_us);
+    })
 }
 
 /// connleak, by what it reports of a turn: whoever sees nothing is quick.

@@ -10,30 +10,24 @@ use crate::programs::{Counting, Programs, RunTime, Spent};
 use crate::side::{CONNLEAK, Side};
 
 /// Cost is far steadier than speed: BPF's run time is counted, not sampled.
-pub(crate) const COST_ROUNDS: u32 = 5;
+const COST_ROUNDS: u32 = 5;
 
 /// Each program by itself, on the watched port.
 pub(crate) fn each_program(plan: &Plan, figures: &mut Figures) -> Result<()> {
     let server = RedisServer::start()?;
     let sides = [Side::empty(), Side::connleak(server.port())?];
     let workload = "kernel time";
-    let _counting = Counting::begin()?;
-    for round in 1..=COST_ROUNDS.min(plan.rounds) {
-        for side in &sides {
-            eprintln!("peers: {workload} {round} {}", side.name);
-            let spent = cost(side, server.port(), plan)?;
-            // The others run for processes that begin and end.
-            let each_time = |spent: &RunTime| spent.runs >= u64::from(plan.connections) / 2;
-            for (program, spent) in spent.each().filter(|(_, spent)| each_time(spent)) {
-                let name = match side.name.as_str() {
-                    CONNLEAK => format!("{CONNLEAK}'s {program}"),
-                    _ => side.name.clone(),
-                };
-                add(workload, &name, spent, plan, figures);
-            }
+    costs(workload, &sides, server.port(), plan, |side, spent| {
+        // The others run for processes that begin and end.
+        let each_time = |spent: &RunTime| spent.runs >= u64::from(plan.connections) / 2;
+        for (program, spent) in spent.each().filter(|(_, spent)| each_time(spent)) {
+            let name = match side.name.as_str() {
+                CONNLEAK => format!("{CONNLEAK}'s {program}"),
+                _ => side.name.clone(),
+            };
+            add(workload, &name, spent, plan, figures);
         }
-    }
-    Ok(())
+    })
 }
 
 /// All programs together, while connections come and go on a port that nobody watches.
@@ -42,12 +36,24 @@ pub(crate) fn other_ports(plan: &Plan, figures: &mut Figures) -> Result<()> {
     let watched = RedisServer::start()?;
     let sides = [Side::empty(), Side::connleak(watched.port())?];
     let workload = "other ports";
+    costs(workload, &sides, server.port(), plan, |side, spent| {
+        add(workload, &side.name, spent.all(), plan, figures);
+    })
+}
+
+/// What the programs of each of the `sides` in turn spend.
+pub(crate) fn costs(
+    workload: &str,
+    sides: &[Side],
+    port: u16,
+    plan: &Plan,
+    mut take: impl FnMut(&Side, Spent),
+) -> Result<()> {
     let _counting = Counting::begin()?;
     for round in 1..=COST_ROUNDS.min(plan.rounds) {
-        for side in &sides {
-            eprintln!("peers: {workload} {round} {}", side.name);
-            let spent = cost(side, server.port(), plan)?.all();
-            add(workload, &side.name, spent, plan, figures);
+        for side in sides {
+            eprintln!("peers: {workload}, cost {round} {}", side.name);
+            take(side, cost(side, port, plan)?);
         }
     }
     Ok(())
@@ -68,7 +74,7 @@ fn add(workload: &'static str, side: &str, spent: RunTime, plan: &Plan, figures:
 }
 
 /// What the side's programs spent while connections came and went on `port`.
-pub(crate) fn cost(side: &Side, port: u16, plan: &Plan) -> Result<Spent> {
+fn cost(side: &Side, port: u16, plan: &Plan) -> Result<Spent> {
     let mut watching = side.start()?;
     let before = Programs::now()?;
     load::churn(port, plan.connections)?;
