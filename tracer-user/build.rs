@@ -7,15 +7,15 @@ use object::{
     elf::SHT_STRTAB,
 };
 
-/// Sections that programs need besides their own.
-const OF_ALL_PROGRAMS: [&str; 9] = [
+/// Sections that programs need besides their own. Not their types (`.BTF`): aya and the kernel would
+/// check those first, and the iterators need none.
+const OF_ALL_PROGRAMS: [&str; 8] = [
     "",
     ".symtab",
     ".strtab",
     ".shstrtab",
     ".text",
     ".rodata",
-    ".BTF",
     "license",
     "maps",
 ];

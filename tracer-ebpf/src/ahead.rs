@@ -2,8 +2,11 @@
 //!
 //! A walk does little but wait for memory: a file says where its socket lies, which says where its
 //! `struct sock` lies. Each step is taken for another file, so that none waits for the one before.
-//! What is no socket's is read all the same, and so is what a visit of another process's table has left
-//! here: every read is checked, and nothing but time depends on it.
+//! Every read is checked, and nothing but time depends on it.
+//!
+//! Only the files of sockets are followed, and only while their process is visited. What other files
+//! point to is their drivers' own, and may lead on to a device's registers, where a read alone can
+//! change something.
 
 use aya_ebpf::{macros::map, maps::Array};
 
@@ -23,6 +26,10 @@ const KEPT: usize = 16;
 /// one that waits for it.
 #[repr(C)]
 struct Kept {
+    /// `socket_file_ops`, since a visit has found a socket.
+    operations: u64,
+    /// Whose descriptors these are.
+    task: u64,
     sockets: [u64; KEPT],
     socks: [u64; KEPT],
 }
@@ -47,13 +54,70 @@ pub(crate) fn fetch(task: u64, fd: u32) -> Option<()> {
     }
     // SAFETY: a value of the map outlives the program's run.
     let kept = unsafe { &mut *AHEAD.get_ptr_mut(0)? };
+    if kept.task != task {
+        kept.forget(task);
+    }
     let file: u64 = read_kernel(descriptors, (fd + FILE) * size_of::<u64>())?;
-    kept.sockets[(fd + FILE) % KEPT] = read_kernel(file, offset!(file_private)).unwrap_or(0);
+    kept.sockets[(fd + FILE) % KEPT] = kept.socket_of(file).unwrap_or(0);
     let _: Option<u64> = read_kernel(file, offset!(file_references));
     let socket = kept.sockets[(fd + SOCKET) % KEPT];
-    kept.socks[(fd + SOCKET) % KEPT] = read_kernel(socket, offset!(socket_sock)).unwrap_or(0);
+    let sock = match socket {
+        0 => 0,
+        socket => read_kernel(socket, offset!(socket_sock)).unwrap_or(0),
+    };
+    kept.socks[(fd + SOCKET) % KEPT] = sock;
     let sock = kept.socks[(fd + SOCK) % KEPT];
-    let _: Option<u64> = read_kernel(sock, offset!(sock_ports));
-    let _: Option<u64> = read_kernel(sock, offset!(sock_protocol));
+    if sock != 0 {
+        let _: Option<u64> = read_kernel(sock, offset!(sock_ports));
+        let _: Option<u64> = read_kernel(sock, offset!(sock_protocol));
+    }
     Some(())
+}
+
+/// The file of a socket was visited: what sockets' files are known by.
+///
+/// # Safety
+///
+/// The verifier knows the type of `file`.
+#[inline(always)]
+pub(crate) unsafe fn learn(file: u64) -> Option<()> {
+    let of_operations = offset!(file_operations);
+    // SAFETY: the caller's promise; and a value of the map outlives the program's run.
+    let (operations, kept) = unsafe { (load(file, of_operations), &mut *AHEAD.get_ptr_mut(0)?) };
+    if kept.operations != operations {
+        kept.operations = operations;
+    }
+    Some(())
+}
+
+impl Kept {
+    /// The socket of a file; `None` of a file that is no socket's, or of which it is not known.
+    #[inline(always)]
+    fn socket_of(&self, file: u64) -> Option<u64> {
+        let (of_operations, of_private) = (offset!(file_operations), offset!(file_private));
+        // One call, as they have lain since 6.13.
+        if of_operations + 2 * size_of::<u64>() == of_private {
+            let [operations, _, private]: [u64; 3] = read_kernel(file, of_operations)?;
+            return (operations == self.operations).then_some(private);
+        }
+        let operations: u64 = read_kernel(file, of_operations)?;
+        if operations != self.operations {
+            return None;
+        }
+        read_kernel(file, of_private)
+    }
+
+    /// What is left of another process's sockets may be anything by now.
+    #[inline(always)]
+    fn forget(&mut self, task: u64) {
+        self.task = task;
+        for place in 0..KEPT {
+            // Volatile, else a call would do it.
+            // SAFETY: places of this very value.
+            unsafe {
+                (&raw mut self.sockets[place]).write_volatile(0);
+                (&raw mut self.socks[place]).write_volatile(0);
+            }
+        }
+    }
 }

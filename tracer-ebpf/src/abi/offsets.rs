@@ -82,6 +82,7 @@ offsets! {
     signal_live = "signal_struct" . "live",
     mm_start_stack = "mm_struct" . "start_stack",
     file_inode = "file" . "f_inode",
+    file_operations = "file" . "f_op",
     file_private = "file" . "private_data",
     file_references = "file" . "f_ref",
     inode_mode = "inode" . "i_mode",

@@ -125,6 +125,8 @@ fn typed_open_file(meta: *const IterMeta, task: u64, fd: u32, file: u64) -> Opti
     if socket == 0 {
         return None;
     }
+    // SAFETY: the verifier knows the type of the iterator's own file.
+    let _ = unsafe { ahead::learn(file) };
     let offset = offset!(socket_sock);
     // SAFETY: a helper returned it; NULL before the socket has a protocol, which `typed` looks at.
     let sock = typed(unsafe { load(socket, offset) })?;

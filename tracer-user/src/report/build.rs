@@ -261,7 +261,7 @@ fn identity(sources: &Sources<'_>, owner: Owner) -> OpenerReport {
 /// The oldest first. They are put in order before they are told: of many only some may be wanted.
 fn sockets(sources: &Sources<'_>, owner: Owner, entries: &[&Entry]) -> Vec<SocketReport> {
     let mut entries = entries.to_vec();
-    entries.sort_by_cached_key(|entry| (entry.opened_ns(), entry.local()));
+    entries.sort_by_cached_key(|entry| entry.order());
     let listed = usize::try_from(sources.listing.sockets_max).unwrap_or(usize::MAX);
     let listed = entries.into_iter().take(listed);
     listed.map(|entry| socket(sources, owner, entry)).collect()
@@ -383,8 +383,8 @@ fn server(sources: &Sources<'_>, owner: Owner, account: &Account<'_>) -> ServerR
 
 fn states(entries: &[&Entry]) -> BTreeMap<String, u64> {
     let mut states: BTreeMap<TcpState, u64> = BTreeMap::new();
-    for entry in entries {
-        *states.entry(entry.state()).or_default() += 1;
+    for run in entries.chunk_by(|a, b| a.state() == b.state()) {
+        *states.entry(run[0].state()).or_default() += run.len() as u64;
     }
     let states = states.into_iter();
     states

@@ -238,6 +238,11 @@ impl Entry {
         self.remote.into()
     }
 
+    /// The oldest first, and of one age as their addresses are.
+    pub fn order(&self) -> impl Ord + use<> {
+        (self.opened_ns, self.local)
+    }
+
     pub fn netns(&self) -> u32 {
         self.netns
     }
@@ -290,12 +295,12 @@ impl Entry {
 }
 
 /// A `SocketAddr` without flow and scope, which the kernel side does not tell.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Address {
+    is_v6: bool,
     /// An IPv4 address in its first four bytes.
     ip: [u8; 16],
     port: u16,
-    is_v6: bool,
 }
 
 impl From<SocketAddr> for Address {
