@@ -95,7 +95,7 @@ impl Kept {
     #[inline(always)]
     fn socket_of(&self, file: u64) -> Option<u64> {
         let (of_operations, of_private) = (offset!(file_operations), offset!(file_private));
-        // One call, as they have lain since 6.13.
+        // One call where they lie as in 6.12 and later.
         if of_operations + 2 * size_of::<u64>() == of_private {
             let [operations, _, private]: [u64; 3] = read_kernel(file, of_operations)?;
             return (operations == self.operations).then_some(private);
