@@ -14,7 +14,7 @@ use tracer_ebpf::abi::{
     socket::{OpenerCounts, OpenerKey, SERVER_END, SocketRecord, TrackedSocket},
 };
 
-use super::{ask::Asking, ended::Ended, error::KernelError, slots::Slots};
+use super::{ask::Asking, batch::Batches, ended::Ended, error::KernelError, slots::Slots};
 
 /// What the kernel side saw and lost, over all CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,7 @@ pub struct Maps {
     /// For the entries of `SOCKETS` and `OPENERS`, where the kernel preempts tracepoints' programs.
     asking: Option<Asking>,
     sockets: maps::HashMap<MapData, u64, TrackedSocket>,
+    all_sockets: Batches,
     ended: Ended,
     slots: Slots,
     openers: maps::HashMap<MapData, OpenerKey, OpenerCounts>,
@@ -75,11 +76,13 @@ impl Maps {
         let mut take = |name| take_map(ebpf, name);
         let (sockets, openers, cpus) = (take("SOCKETS")?, take("OPENERS")?, take("CPUS")?);
         let ended = Ended::map(take("ENDED")?)?;
+        let all_sockets = Batches::of(&sockets, "SOCKETS")?;
         let slots = Slots::map(take("SLOT_KEYS")?, take("SLOTS")?, slots)?;
         Ok(Self {
             asking,
             ended,
             slots,
+            all_sockets,
             sockets: sockets.try_into().map_err(failed("SOCKETS"))?,
             openers: openers.try_into().map_err(failed("OPENERS"))?,
             cpus: cpus.try_into().map_err(failed("CPUS"))?,
@@ -99,14 +102,9 @@ impl Maps {
             let take = |address, record| take(address, &record);
             return each(self.sockets.keys(), record, take).map_err(failed("SOCKETS"));
         }
-        for entry in self.sockets.iter() {
-            match entry {
-                Ok((address, tracked)) => take(address, &tracked.record),
-                Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(failed("SOCKETS")(error)),
-            }
-        }
-        Ok(())
+        let take = |address: &u64, tracked: &TrackedSocket| take(*address, &tracked.record);
+        // SAFETY: these are the key and the value of `SOCKETS`.
+        unsafe { self.all_sockets.each(take) }.map_err(failed("SOCKETS"))
     }
 
     /// The record of one socket, if it is tracked.

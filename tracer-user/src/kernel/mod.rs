@@ -4,6 +4,7 @@
 
 mod ask;
 mod attach;
+mod batch;
 mod btf;
 mod btf_bytes;
 mod ended;
