@@ -3,13 +3,20 @@
 //! By the key, each costs two calls. And where a key has been removed meanwhile, the one behind it is
 //! the map's first again (kernel/bpf/hashtab.c, `htab_map_get_next_key`): beside a busy kernel such a
 //! walk repeats itself. A batch goes by buckets, and has each whole.
+//!
+//! While it goes over buckets it raises `bpf_prog_active` on its CPU, as a look-up does. Where that
+//! keeps tracepoints' programs out, entries are asked for one by one (see [`super::ask`]).
 
 use std::{
     io,
+    marker::PhantomData,
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
-use aya::{Pod, maps::Map};
+use aya::{
+    Pod,
+    maps::{HashMap, Map, MapData},
+};
 
 use super::{error::KernelError, syscall::bpf};
 
@@ -39,47 +46,49 @@ const _: () = {
     assert!(size_of::<Batch>() == 56);
 };
 
-/// A hash map to be read whole. Its name stays with who asks.
-pub(super) struct Batches(OwnedFd);
+/// A hash map to be read whole.
+pub(super) struct Batches<K, V> {
+    map: OwnedFd,
+    _entries: PhantomData<(K, V)>,
+}
 
-impl Batches {
+impl<K: Pod, V: Pod> Batches<K, V> {
     pub(super) fn of(map: &Map, name: &'static str) -> Result<Self, KernelError> {
+        // Which checks the sizes of keys and values.
+        HashMap::<&MapData, K, V>::try_from(map).map_err(|error| KernelError::map(name, error))?;
         let Map::HashMap(map) = map else {
             return Err(KernelError::map(name, "it is no hash map"));
         };
-        let fd = map.fd().as_fd().try_clone_to_owned();
-        fd.map(Self).map_err(|error| KernelError::map(name, error))
+        let map = map.fd().as_fd().try_clone_to_owned();
+        Ok(Self {
+            map: map.map_err(|error| KernelError::map(name, error))?,
+            _entries: PhantomData,
+        })
     }
 
     /// Every entry, one at a time. One that begins or ends meanwhile may be among them or not.
-    ///
-    /// # Safety
-    ///
-    /// The map's keys are `K`, and its values `V`.
-    pub(super) unsafe fn each<K: Pod, V: Pod>(
-        &self,
-        mut take: impl FnMut(&K, &V),
-    ) -> io::Result<()> {
+    pub(super) fn each(&self, mut take: impl FnMut(&K, &V)) -> io::Result<()> {
         let mut keys = Vec::<K>::with_capacity(ENTRIES);
         let mut values = Vec::<V>::with_capacity(ENTRIES);
-        // The bucket to go on with; of the first call there is none.
-        let (mut from, mut next) = (None::<u32>, 0_u32);
+        let mut bucket = 0_u32;
+        let place = &raw mut bucket as u64;
+        // The first call has no bucket to go on from.
+        let mut from = 0;
         loop {
             let mut batch = Batch {
-                from: from
-                    .as_ref()
-                    .map_or(0, |from| std::ptr::from_ref(from) as u64),
-                next: &raw mut next as u64,
+                from,
+                next: place,
                 keys: keys.as_mut_ptr() as u64,
                 values: values.as_mut_ptr() as u64,
                 count: ENTRIES as u32,
-                map: self.0.as_raw_fd().cast_unsigned(),
+                map: self.map.as_raw_fd().cast_unsigned(),
                 ..Batch::default()
             };
-            // SAFETY: `batch` is what the command takes; there is room for as many keys and values
-            // as it says, of the sizes that the caller promises, and for a bucket.
+            // SAFETY: `batch` is what the command takes. There is room for a bucket, which is read
+            // before it is written, and for as many keys and values as it says, whose sizes `of` has
+            // checked.
             let is_last = match unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut batch) } {
-                Ok(()) => false,
+                Ok(_) => false,
                 // That was the last of them, not none.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
                 Err(error) => return Err(error),
@@ -95,7 +104,7 @@ impl Batches {
             if is_last {
                 return Ok(());
             }
-            from = Some(next);
+            from = place;
         }
     }
 }
@@ -103,8 +112,6 @@ impl Batches {
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeMap, os::fd::FromRawFd};
-
-    use aya::maps::{self, MapData};
 
     use super::*;
 
@@ -114,17 +121,9 @@ mod tests {
 
     fn map_of(entries: u32) -> Map {
         // Type, bytes of a key, bytes of a value, entries.
-        let attributes = [BPF_MAP_TYPE_HASH, 8, 8, entries];
+        let mut attributes = [BPF_MAP_TYPE_HASH, 8, 8, entries];
         // SAFETY: a beginning of `union bpf_attr` as the command takes it.
-        let fd = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                BPF_MAP_CREATE,
-                attributes.as_ptr(),
-                size_of_val(&attributes),
-            )
-        };
-        assert!(fd >= 0, "to make a map takes root");
+        let fd = unsafe { bpf(BPF_MAP_CREATE, &mut attributes) }.expect("to make a map, as root");
         // SAFETY: it was just made, and is nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
         Map::HashMap(MapData::from_fd(fd).expect("a map"))
@@ -134,8 +133,8 @@ mod tests {
     fn every_entry_is_seen_once_whatever_their_number() {
         let most = 3 * ENTRIES as u64 + 17;
         let map = map_of(most as u32);
-        let batches = Batches::of(&map, "TEST").expect("a hash map");
-        let mut map: maps::HashMap<MapData, u64, u64> = map.try_into().expect("of words");
+        let batches = Batches::<u64, u64>::of(&map, "TEST").expect("a hash map");
+        let mut map: HashMap<MapData, u64, u64> = map.try_into().expect("of words");
         let mut expected = BTreeMap::new();
         for entries in [0, 1, ENTRIES as u64, most] {
             for key in expected.len() as u64..entries {
@@ -143,14 +142,16 @@ mod tests {
                 expected.insert(key, !key);
             }
             let mut seen = BTreeMap::new();
-            // SAFETY: keys and values of the map are words.
-            unsafe {
-                batches.each(|key: &u64, value: &u64| {
-                    assert_eq!(seen.insert(*key, *value), None, "{key} comes twice");
-                })
-            }
-            .expect("a walk");
+            let see = |key: &u64, value: &u64| {
+                assert_eq!(seen.insert(*key, *value), None, "{key} comes twice");
+            };
+            batches.each(see).expect("a walk");
             assert_eq!(seen, expected);
         }
+    }
+
+    #[test]
+    fn a_map_of_other_values_is_refused() {
+        assert!(Batches::<u64, [u8; 16]>::of(&map_of(1), "TEST").is_err());
     }
 }

@@ -40,10 +40,11 @@ pub struct Maps {
     /// For the entries of `SOCKETS` and `OPENERS`, where the kernel preempts tracepoints' programs.
     asking: Option<Asking>,
     sockets: maps::HashMap<MapData, u64, TrackedSocket>,
-    all_sockets: Batches,
+    all_sockets: Batches<u64, TrackedSocket>,
     ended: Ended,
     slots: Slots,
     openers: maps::HashMap<MapData, OpenerKey, OpenerCounts>,
+    all_openers: Batches<OpenerKey, OpenerCounts>,
     cpus: PerCpuArray<MapData, Cpu>,
     /// Beyond what `OPENERS` says is closed: sockets whose end no program saw. Of openers in there.
     ended_unseen: HashMap<OpenerKey, u64>,
@@ -76,14 +77,14 @@ impl Maps {
         let mut take = |name| take_map(ebpf, name);
         let (sockets, openers, cpus) = (take("SOCKETS")?, take("OPENERS")?, take("CPUS")?);
         let ended = Ended::map(take("ENDED")?)?;
-        let all_sockets = Batches::of(&sockets, "SOCKETS")?;
         let slots = Slots::map(take("SLOT_KEYS")?, take("SLOTS")?, slots)?;
         Ok(Self {
             asking,
             ended,
             slots,
-            all_sockets,
+            all_sockets: Batches::of(&sockets, "SOCKETS")?,
             sockets: sockets.try_into().map_err(failed("SOCKETS"))?,
+            all_openers: Batches::of(&openers, "OPENERS")?,
             openers: openers.try_into().map_err(failed("OPENERS"))?,
             cpus: cpus.try_into().map_err(failed("CPUS"))?,
             ended_unseen: HashMap::new(),
@@ -102,9 +103,9 @@ impl Maps {
             let take = |address, record| take(address, &record);
             return each(self.sockets.keys(), record, take).map_err(failed("SOCKETS"));
         }
-        let take = |address: &u64, tracked: &TrackedSocket| take(*address, &tracked.record);
-        // SAFETY: these are the key and the value of `SOCKETS`.
-        unsafe { self.all_sockets.each(take) }.map_err(failed("SOCKETS"))
+        self.all_sockets
+            .each(|address, tracked| take(*address, &tracked.record))
+            .map_err(failed("SOCKETS"))
     }
 
     /// The record of one socket, if it is tracked.
@@ -202,19 +203,17 @@ impl Maps {
     }
 
     fn counted_openers(&self) -> io::Result<Vec<(OpenerKey, OpenerCounts)>> {
+        let mut openers = Vec::new();
         if let Some(asking) = &self.asking {
-            let mut openers = Vec::new();
             let counts = |key| asking.opener(key);
             each(self.openers.keys(), counts, |key, counts| {
                 openers.push((key, counts));
             })?;
-            return Ok(openers);
+        } else {
+            self.all_openers
+                .each(|key, counts| openers.push((*key, *counts)))?;
         }
-        self.openers
-            .iter()
-            .filter(|entry| !matches!(entry, Err(MapError::KeyNotFound)))
-            .collect::<Result<_, _>>()
-            .map_err(io::Error::other)
+        Ok(openers)
     }
 
     /// Removes the tally of an ended process, so that the map has room for the living.

@@ -2,13 +2,14 @@
 
 use std::io;
 
-/// Calls bpf(2) with `command` of `enum bpf_cmd` (include/uapi/linux/bpf.h).
+/// Calls bpf(2) with `command` of `enum bpf_cmd` (include/uapi/linux/bpf.h), and returns what it does:
+/// a descriptor, of commands that make something.
 ///
 /// # Safety
 ///
 /// `attributes` is a beginning of `union bpf_attr` as `command` takes it, and what it points to is
 /// valid for the call.
-pub(super) unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
+pub(super) unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<libc::c_long> {
     // SAFETY: the caller's promise.
     let status = unsafe {
         libc::syscall(
@@ -21,5 +22,5 @@ pub(super) unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Re
     if status < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(())
+    Ok(status)
 }
